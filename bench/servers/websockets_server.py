@@ -1,0 +1,34 @@
+"""`websockets`' own asyncio server, with its defaults except compression. PORT CERTIFICATE KEY."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+room: set[ServerConnection] = set()
+
+
+async def handle(connection: ServerConnection) -> None:
+    if connection.request is not None and connection.request.path == "/echo":
+        async for message in connection:
+            await connection.send(message)
+        return
+    room.add(connection)
+    try:
+        async for message in connection:
+            broadcast(room - {connection}, message)
+    finally:
+        room.discard(connection)
+
+
+async def main(port: int, certificate: str, key: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    async with serve(handle, "127.0.0.1", port, ssl=context, compression=None) as server:
+        await server.serve_forever()
+
+
+asyncio.run(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))

@@ -1,0 +1,75 @@
+"""Decides whether a request's body is what the endpoint takes: JSON, of bounded size, decoded strictly."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect
+
+from sockade.guard.handshake import Refuse
+from sockade.guard.identity import Secret
+from sockade.protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from sockade.settings import LimitSettings
+
+# The rest of the body is not read, so the connection cannot be used again (RFC 9110 §15.5.14).
+TOO_LARGE = Refuse(Reason.BODY_TOO_LARGE, "the body is too large", headers=(("connection", "close"),))
+TOO_SLOW = Refuse(Reason.HEAD_TIMEOUT, "the body took too long", headers=(("connection", "close"),))
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A body in which every field is known."""
+
+
+async def read_json(request: Request, type_: type[Body], limits: LimitSettings) -> Body | Refuse:
+    """Return the body as a value; an empty body counts as `{}`. Strings of type `Secret` never show in errors."""
+    content = await read_body(request, limits)
+    if isinstance(content, Refuse):
+        return content
+    if content and not is_json(request.headers.getlist("content-type")):
+        # Another type could be sent by a form of any page without asking (Fetch, CORS-safelisted types).
+        return Refuse(Reason.BAD_REQUEST, "Content-Type is not application/json")
+    try:
+        return msgspec.json.decode(content or b"{}", type=type_, dec_hook=to_secret)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Refuse(Reason.BAD_REQUEST, "the body is not what the endpoint takes")
+
+
+async def read_body(request: Request, limits: LimitSettings) -> bytes | Refuse:
+    """Return the whole body, or refuse as soon as it is known to be too large or takes too long."""
+    declared = request.headers.get("content-length", "0")
+    if not (declared.isascii() and declared.isdigit()):
+        return Refuse(Reason.BAD_REQUEST, "Content-Length is not a number")
+    if len(declared) > 12 or int(declared) > limits.body_bytes:
+        return TOO_LARGE
+    content = bytearray()
+    try:
+        async with asyncio.timeout(limits.head_seconds):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > limits.body_bytes:
+                    return TOO_LARGE
+    except TimeoutError:
+        return TOO_SLOW
+    except ClientDisconnect:
+        return Refuse(Reason.BAD_REQUEST, "the client left")
+    return bytes(content)
+
+
+def is_json(values: list[str]) -> bool:
+    """Tell whether Content-Type came once and names JSON (RFC 9110 §8.3)."""
+    return len(values) == 1 and values[0].partition(";")[0].strip().lower() == "application/json"
+
+
+def to_secret(type_: type[Any], value: Any) -> Secret:
+    """Decode a string as a `Secret`."""
+    if type_ is not Secret or not isinstance(value, str):
+        raise ValueError("a string is expected")
+    return Secret(value)

@@ -1,0 +1,1 @@
+"""What keeps channels: in memory, or in SQLite. Each passes the same contract suite."""

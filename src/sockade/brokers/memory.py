@@ -1,0 +1,133 @@
+"""Keeps channels in this process's memory, for as long as it lives."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING
+
+from sockade.messaging.broker import (
+    IDEMPOTENCY_SECONDS,
+    META_SECONDS,
+    NO_LIMIT,
+    Draft,
+    History,
+    Keep,
+    Position,
+    Publication,
+    Published,
+)
+
+if TYPE_CHECKING:
+    from sockade.clock import Clock
+    from sockade.messaging.broker import Deliver
+
+SWEEP_EVERY = 1_000
+"""Publishes between two looks for streams that nobody uses any more."""
+
+
+class Stream:
+    """One channel's history: publications with the time at which each is over."""
+
+    __slots__ = ("epoch", "publications", "top", "used_at")
+
+    def __init__(self, epoch: str, now: float) -> None:
+        self.epoch = epoch
+        self.top = 0
+        self.publications: deque[tuple[float, Publication]] = deque()
+        self.used_at = now
+
+    def append(self, publication: Publication, keep: Keep) -> None:
+        """Add a publication, and drop what is over the size."""
+        self.publications.append((publication.time + keep.seconds, publication))
+        while len(self.publications) > keep.size:
+            self.publications.popleft()
+
+    def live(self, now: float) -> list[Publication]:
+        """Return what is not over, oldest first."""
+        while self.publications and self.publications[0][0] <= now:
+            self.publications.popleft()
+        return [publication for until, publication in self.publications if until > now]
+
+
+class MemoryBroker:
+    """The broker of a single process whose history may be lost with it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._deliver: Deliver = ignore
+        self._streams: dict[str, Stream] = {}
+        self._keys: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
+        self._publishes = 0
+
+    async def start(self, deliver: Deliver) -> None:
+        self._deliver = deliver
+
+    async def close(self) -> None:
+        self._deliver = ignore
+
+    async def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Published:
+        now = self._clock.wall()
+        if key and (before := self._recall(channel, key, now)) is not None:
+            return Published(before, repeated=True)
+        if keep is None:
+            position = Position(0, "")
+        else:
+            stream = self._stream(channel, now)
+            stream.top += 1
+            stream.used_at = now
+            position = Position(stream.top, stream.epoch)
+        publication = Publication(position.offset, draft.data, draft.time, draft.info, draft.tags)
+        if keep is not None:
+            stream.append(publication, keep)
+        if key:
+            self._keys[channel, key] = (now + IDEMPOTENCY_SECONDS, position)
+        self._sweep(now)
+        self._deliver(channel, publication, position)
+        return Published(position)
+
+    async def history(
+        self, channel: str, *, since: int | None = None, limit: int = NO_LIMIT, reverse: bool = False
+    ) -> History:
+        now = self._clock.wall()
+        stream = self._stream(channel, now)
+        found: list[Publication] = []
+        if limit != 0:
+            found = stream.live(now)
+            if reverse:
+                found = [one for one in reversed(found) if since is None or one.offset < since]
+            elif since is not None:
+                found = [one for one in found if one.offset > since]
+            if limit != NO_LIMIT:
+                found = found[:limit]
+        return History(found, Position(stream.top, stream.epoch))
+
+    async def remove_history(self, channel: str) -> None:
+        if channel in self._streams:
+            self._streams[channel].publications.clear()
+
+    def _stream(self, channel: str, now: float) -> Stream:
+        stream = self._streams.get(channel)
+        if stream is None or stream.used_at + META_SECONDS <= now:
+            stream = self._streams[channel] = Stream(self._clock.short_id(), now)
+        return stream
+
+    def _recall(self, channel: str, key: str, now: float) -> Position | None:
+        until, position = self._keys.get((channel, key), (0.0, None))
+        return position if until > now else None
+
+    def _sweep(self, now: float) -> None:
+        """Forget keys that are over, in the order they came, and now and then streams nobody uses."""
+        while self._keys:
+            oldest = next(iter(self._keys))
+            if self._keys[oldest][0] > now:
+                break
+            del self._keys[oldest]
+        self._publishes += 1
+        if self._publishes % SWEEP_EVERY == 0:
+            over = [name for name, stream in self._streams.items() if stream.used_at + META_SECONDS <= now]
+            for name in over:
+                del self._streams[name]
+
+
+def ignore(channel: str, publication: Publication, position: Position) -> None:
+    """Deliver to nobody: before the start and after the end."""

@@ -1,0 +1,36 @@
+"""`sockade check`: every problem of the settings at once, and what is weaker than its default."""
+
+import json
+
+import typer
+
+from sockade.cli.options import ConfigOption, DataDirOption, JsonOption, settings_from
+from sockade.errors import SettingsError
+from sockade.exposure import problems, weakened
+
+FINDINGS = 1
+
+
+def check(config: ConfigOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Check the settings without starting; exit status 1 if the server would refuse them."""
+    weak: list[str] = []
+    try:
+        settings = settings_from(config, data_dir)
+    except SettingsError as error:
+        found = list(error.problems)
+    else:
+        found, weak = problems(settings), weakened(settings)
+    if as_json:
+        typer.echo(json.dumps({"problems": found, "weakened": weak}, indent=2))
+    else:
+        _tell(found, weak)
+    raise typer.Exit(FINDINGS if found else 0)
+
+
+def _tell(found: list[str], weak: list[str]) -> None:
+    for sentence in found:
+        typer.echo(f"problem   {sentence}")
+    for sentence in weak:
+        typer.echo(f"weakened  {sentence}")
+    if not found:
+        typer.echo("The settings are fine.")

@@ -1,0 +1,52 @@
+"""`sockade serve`: run the server."""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sockade.cli import panel
+from sockade.cli.application import load_application
+from sockade.cli.options import ConfigOption, DataDirOption
+from sockade.configuration import load
+
+
+def serve(
+    application: Annotated[
+        str | None, typer.Argument(metavar="[MODULE:APP]", help="The application; without it the built-in chat.")
+    ] = None,
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(metavar="H", help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(metavar="P", help="TCP port.")] = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Serve an application, or the built-in chat."""
+    settings = load(config, {"server.host": host, "server.port": port, "server.data_dir": data_dir})
+    served = load_application(application) if application else None
+    # The server and what it stands on are heavy: the other commands start without them.
+    from sockade.server import run
+    from sockade.telemetry.logs import set_up
+
+    log = set_up(settings.log)
+    options = _options(config, data_dir)
+    try:
+        status = run(
+            settings, served, lambda started: panel.show(started, sys.stdout, command=_command(), options=options)
+        )
+    finally:
+        log.close()
+    raise typer.Exit(status)
+
+
+def _command() -> str:
+    # `make serve` runs it out of an environment that is not on the path.
+    return "sockade" if shutil.which("sockade") else shlex.quote(sys.argv[0])
+
+
+def _options(config: Path | None, data_dir: Path | None) -> str:
+    """Return the options that lead other commands to the same data."""
+    given = {"--config": config, "--data-dir": data_dir}
+    return "".join(f" {name} {shlex.quote(str(path))}" for name, path in given.items() if path is not None)

@@ -1,0 +1,170 @@
+"""`sockade token`: issue an access token for a user, say what is in one, take tokens back, change the signing key."""
+
+import asyncio
+import json
+import sys
+from base64 import urlsafe_b64decode
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from sockade.cli.identities import open_database
+from sockade.cli.options import ConfigOption, DataDirOption, JsonOption, settings_from
+from sockade.clock import SystemClock
+from sockade.errors import UsageError
+from sockade.guard.handshake import Refuse
+from sockade.guard.identity import Secret
+from sockade.identity.endings import Endings
+from sockade.identity.keys import ServerKeys
+from sockade.identity.names import skeleton
+from sockade.identity.revocations import Revocations
+from sockade.identity.sessions import Sessions
+from sockade.identity.stores import RevocationKind, SessionKind
+from sockade.identity.tokens import AccessTokens
+from sockade.settings import Settings
+
+app = typer.Typer(
+    name="token",
+    help="Issue, inspect and revoke access tokens; rotate the key.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+FINDINGS = 1
+LONGEST = 16_384
+TIMES = ("exp", "iat", "nbf")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The user whom the token is for.")],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Sign a user in and write an access token to standard output; with --json its refresh token too."""
+    answer = asyncio.run(_issue(settings_from(config, data_dir), name))
+    if as_json:
+        typer.echo(json.dumps(answer))
+    else:
+        typer.echo(answer["access_token"])
+        typer.echo(f"For {answer['user']}, good for {answer['expires_in']} s.", err=True)
+
+
+@app.command()
+def inspect(
+    token: Annotated[
+        str, typer.Argument(metavar="[TOKEN]", help="The token; without it, the first line of standard input.")
+    ] = "",
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show what a token says and whether this server would accept it; exit status 1 if not."""
+    settings = settings_from(config, data_dir)
+    text = (token or sys.stdin.readline(LONGEST)).strip()
+    for label, part in zip(("header", "claims"), _parts(text), strict=True):
+        typer.echo(f"{label}  {json.dumps(part)}")
+        for key in TIMES:
+            if isinstance(part.get(key), int | float):
+                typer.echo(f"  {key}   {_moment(part[key])}")
+    verdict = _tokens(settings).verify(Secret(text))
+    if isinstance(verdict, Refuse):
+        typer.echo(f"refused  {verdict.reason}: {verdict.detail}")
+        raise typer.Exit(FINDINGS)
+    # Whether the session has ended meanwhile is known to the running server.
+    typer.echo(f"good     for {verdict.user}, unless the session has ended")
+
+
+@app.command()
+def rotate(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Make a new signing key; tokens of the old one are good until they expire."""
+    settings = settings_from(config, data_dir)
+    keys = ServerKeys.rotate(settings.server.data_dir, now=SystemClock().wall())
+    typer.echo(f"New tokens are signed with {keys.signing_kid}.")
+
+
+@app.command()
+def revoke(
+    jti: Annotated[str, typer.Option("--jti", metavar="ID", help="One token, by its claim jti.")] = "",
+    user: Annotated[str, typer.Option("--user", metavar="NAME", help="What was issued to a user.")] = "",
+    everyone: Annotated[bool, typer.Option("--all", help="What was issued to anyone.")] = False,
+    before: Annotated[
+        str, typer.Option("--before", metavar="TIME", help="With --user or --all: issued before, in ISO 8601; now.")
+    ] = "",
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Revoke tokens, end the sessions behind them, and close their connections within two seconds."""
+    if sum(map(bool, (jti, user, everyone))) != 1 or (jti and before):
+        raise UsageError("Name one of --jti, --user and --all; --before goes with the last two.")
+    settings = settings_from(config, data_dir)
+    clock = SystemClock()
+    moment = _parsed(before) if before else clock.wall()
+    if moment > clock.wall():
+        raise UsageError("--before is in the future.")
+    asyncio.run(_revoke(settings, clock, jti, user, moment))
+    typer.echo("Revoked.")
+
+
+async def _revoke(settings: Settings, clock: SystemClock, jti: str, user: str, before: float) -> None:
+    kind = RevocationKind.TOKEN if jti else RevocationKind.USER if user else RevocationKind.ALL
+    async with open_database(settings) as database:
+        revocations = Revocations(database.revocations, clock)
+        await revocations.revoke(kind, jti or skeleton(user), before=before, reason="revoked")
+
+
+def _parsed(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError("--before is a time such as 2030-01-31T12:00:00Z.") from None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+
+
+async def _issue(settings: Settings, name: str) -> dict[str, Any]:
+    clock = SystemClock()
+    async with open_database(settings) as database:
+        user = await database.users.get(name)
+        if user is None or user.disabled_at is not None:
+            raise UsageError("There is no such user: sockade user list." if user is None else "The user is disabled.")
+        endings = Endings(database.sessions, clock, remember_seconds=settings.credentials.access_token_seconds)
+        sessions = Sessions(database.sessions, endings, settings.sessions, clock)
+        started = await sessions.start(
+            user, SessionKind.TOKEN, address="", user_agent="sockade token new", proved_by=None
+        )
+        if isinstance(started, Refuse):
+            raise UsageError("The user was disabled or changed meanwhile.")
+        session, refresh = started
+        access, seconds = _tokens(settings).issue(session)
+        return {
+            "user": user.name,
+            "access_token": access.reveal(),
+            "refresh_token": refresh.reveal(),
+            "expires_in": seconds,
+        }
+
+
+def _tokens(settings: Settings) -> AccessTokens:
+    clock = SystemClock()
+    keys = ServerKeys.open(settings.server.data_dir, now=clock.wall())
+    return AccessTokens(keys, settings.credentials, clock)
+
+
+def _parts(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return header and claims, without having verified anything. Raises UsageError."""
+    segments = text.split(".")
+    try:
+        header, claims = (json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in segments[:2])
+    except ValueError:
+        header = claims = None
+    if len(segments) != 3 or not isinstance(header, dict) or not isinstance(claims, dict):
+        raise UsageError("This is not a JSON Web Token.")
+    return header, claims
+
+
+def _moment(seconds: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return "out of range"

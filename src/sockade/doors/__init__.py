@@ -1,0 +1,1 @@
+"""The edges: accepted sockets, request heads, WebSocket, the HTTP application's protocol."""

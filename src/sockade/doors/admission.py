@@ -1,0 +1,152 @@
+"""A connection's straight line: screen, verify, admit, and only then the 101.
+
+Nothing that is not admitted ever reaches the frame parser or application code. Whatever breaks on the way refuses.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from sockade.doors.deflate import InflateFactory
+from sockade.doors.refusals import origin_of, record_refusal, refusal_response
+from sockade.doors.websocket import Ledger, WebSocketDoor
+from sockade.guard.admit import Quotas, admit
+from sockade.guard.handshake import Admit, Refuse
+from sockade.guard.screen import screen
+from sockade.messaging.connection import Connection
+from sockade.protocol.events import Event
+from sockade.protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from websockets.typing import Subprotocol
+
+    from sockade.clock import Clock
+    from sockade.guard.handshake import Handshake
+    from sockade.guard.policy import Policy
+    from sockade.identity.authority import Authority
+    from sockade.messaging.application import Sockade
+    from sockade.messaging.hub import Hub
+    from sockade.protocol.events import AuditLog
+    from sockade.settings import LimitSettings
+
+SUBPROTOCOL = "sockade"
+"""The one subprotocol of plain endpoints. A ticket travels beside it and is never echoed."""
+CHANNEL_SUBPROTOCOL = "centrifuge-json"
+"""The one of the channel protocol, where it is optional."""
+
+logger = logging.getLogger("sockade.websockets")
+logger.setLevel(logging.WARNING)  # the protocol would say at each frame what the audit log says once
+
+
+class Admission:
+    """Decides upgrade requests, and opens the connections that are admitted."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        limits: LimitSettings,
+        application: Sockade,
+        authority: Authority,
+        hub: Hub,
+        audit: AuditLog,
+        clock: Clock,
+    ) -> None:
+        self._policy = policy
+        self._limits = limits
+        self._application = application
+        self._authority = authority
+        self._hub = hub
+        self._audit = audit
+        self._clock = clock
+        self._limiter = hub.limiter
+        self._quotas = Quotas(user=limits.connections_per_user, total=limits.connections)
+        self._ledger = Ledger()
+        # Answers handshakes and keeps nothing of them: the frames of each connection have a protocol of their own.
+        self._negotiator = ServerProtocol(
+            select_subprotocol=select_subprotocol,
+            extensions=[InflateFactory()] if limits.compression else None,
+            logger=logger,
+        )
+        self.draining = False
+
+    async def decide(self, handshake: Handshake) -> Admit | Refuse:
+        """Return whether a handshake may become a connection."""
+        try:
+            if self.draining:
+                return Refuse(Reason.DRAINING, "the server is stopping", retry_after=1)
+            refusal = self._limiter.judge_address(handshake.address, self._clock.monotonic())
+            if refusal is not None:
+                return refusal
+            credential = screen(handshake, self._policy)
+            if isinstance(credential, Refuse):
+                return credential
+            identity = await self._authority.verify(credential, origin=handshake.head.one("origin"))
+            if isinstance(identity, Refuse):
+                return identity
+        except Exception:
+            logger.exception("admission failed; refusing %s", handshake.id)
+            return Refuse(Reason.INTERNAL, "admission failed")
+        # From here to `open` nothing awaits: the counts still hold when the connection is registered.
+        if identity.session is not None and self._authority.is_ended(identity.session):
+            return Refuse(Reason.REVOKED, "ended while it was verified")
+        refusal = self._limiter.judge_user(identity.user, self._clock.monotonic())
+        return refusal or admit(handshake, identity, self._clock.wall(), self._hub.counts(identity.user), self._quotas)
+
+    def refuse(self, transport: asyncio.Transport, handshake: Handshake, refusal: Refuse) -> None:
+        """Answer with the refusal, log it, and end the TCP connection."""
+        record_refusal(self._audit, refusal, handshake.id, handshake.address, origin_of(handshake))
+        transport.write(refusal_response(refusal, handshake.id))
+        transport.close()
+
+    def open(
+        self, transport: asyncio.Transport, handshake: Handshake, admitted: Admit, gone: Callable[[], None]
+    ) -> WebSocketDoor | Refuse:
+        """Send the 101 and register the connection; `gone` is called when its TCP connection has ended."""
+        head = handshake.head
+        request = Request(head.target, Headers(head.headers), head.method, f"HTTP/{head.version}")
+        response = self._negotiator.accept(request)
+        if response.status_code != 101:
+            return Refuse(Reason.BAD_REQUEST, "the protocol refused the handshake")
+        protocol = ServerProtocol(state=State.OPEN, max_size=self._limits.message_bytes, logger=logger)
+        protocol.extensions = self._negotiator.extensions
+        door = WebSocketDoor(transport, protocol, self._limits, self._ledger, gone)
+        # The lifetime counts on the monotonic clock from here: no change of the system's clock moves it.
+        lifetime = admitted.expires_at - self._clock.wall()
+        connection = Connection(
+            handshake.id,
+            admitted.identity,
+            self._application.endpoints[head.path],
+            handshake.address,
+            door,
+            self._hub,
+            self._clock.monotonic() + lifetime,
+            controls=response.headers.get("Sec-WebSocket-Protocol") == SUBPROTOCOL,
+        )
+        door.connection = connection
+        transport.write(response.serialize())
+        transport.set_protocol(door)
+        self._audit.record(
+            Event.CONNECTION_OPENED,
+            connection=handshake.id,
+            address=handshake.address,
+            origin=origin_of(handshake),
+            user=admitted.identity.user,
+            session=admitted.identity.session or "",
+            detail=head.path,
+        )
+        self._hub.register(connection)
+        return door
+
+
+def select_subprotocol(protocol: ServerProtocol, offers: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Choose ours where it is offered; a client that offers none gets none (RFC 6455 §4.2.2)."""
+    return next((offer for offer in offers if offer in (SUBPROTOCOL, CHANNEL_SUBPROTOCOL)), None)

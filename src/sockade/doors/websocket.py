@@ -1,0 +1,208 @@
+"""The WebSocket door: bytes in, whole messages out, and back. RFC 6455 itself is `websockets`' ServerProtocol.
+
+It exists only after admission. It assembles messages within the limits on size, fragments and time, and hands them
+to the connection; what the connection writes it passes to the TLS transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from websockets.frames import Frame, Opcode
+from websockets.protocol import SEND_EOF
+
+from sockade.protocol.codes import CloseCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from websockets.server import ServerProtocol
+
+    from sockade.messaging.connection import Connection
+    from sockade.settings import LimitSettings
+
+
+@dataclass(slots=True)
+class Ledger:
+    """How many bytes of incomplete messages all connections hold together."""
+
+    incomplete: int = 0
+
+
+class WebSocketDoor(asyncio.Protocol):
+    """One admitted WebSocket: the transport of its connection."""
+
+    __slots__ = (
+        "_fragments",
+        "_gone",
+        "_held",
+        "_ledger",
+        "_limits",
+        "_opcode",
+        "_protocol",
+        "_size",
+        "_transport",
+        "connection",
+    )
+
+    connection: Connection
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        protocol: ServerProtocol,
+        limits: LimitSettings,
+        ledger: Ledger,
+        gone: Callable[[], None],
+    ) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._limits = limits
+        self._ledger = ledger
+        self._gone = gone
+        self._opcode: Opcode | None = None
+        self._fragments: list[bytes | bytearray | memoryview] | None = None
+        self._held = 0
+
+    # What the TLS transport calls.
+
+    def data_received(self, data: bytes) -> None:
+        protocol = self._protocol
+        protocol.receive_data(data)
+        events = protocol.events_received()
+        for frame in events:
+            self._receive(frame)  # type: ignore[arg-type]  # after the handshake, events are frames
+        if self._protocol.close_expected():
+            # What still comes is ignored, so nothing of it is held.
+            self._fragments = None
+            if self._held:
+                self._release()
+        elif self._fragments is not None or not events:
+            self._hold(len(data))
+        elif self._held:
+            self._release()
+        self._send_pending()
+
+    def eof_received(self) -> None:
+        self._protocol.receive_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._release()
+        self._protocol.receive_eof()
+        self._gone()
+        closed = self._protocol.close_rcvd or self._protocol.close_sent
+        self.connection.lost(closed.code if closed else None, closed.reason if closed else "")
+
+    def pause_writing(self) -> None:
+        self.connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.connection.resume_writing()
+
+    # What the connection calls.
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def unsent_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def ping(self) -> None:
+        self._protocol.send_ping(b"")
+        self._send_pending()
+
+    def close(self, code: int, reason: str) -> None:
+        if not self._protocol.close_expected():
+            self._protocol.send_close(code, reason)
+            self._send_pending()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def pause_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # Frames.
+
+    def _receive(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+            if frame.fin:
+                self._deliver(opcode, frame.data)
+            else:
+                self._opcode, self._fragments = opcode, []
+                self._keep(frame.data)
+        elif opcode is Opcode.CONT:
+            self._continue(frame)
+        elif opcode is Opcode.PONG:
+            self.connection.receive_pong()
+        elif opcode is Opcode.PING:
+            self.connection.receive_ping()
+        elif opcode is Opcode.CLOSE:
+            self.connection.closing()
+
+    def _continue(self, frame: Frame) -> None:
+        fragments = self._fragments
+        if fragments is None:  # the message was given up
+            return
+        self._keep(frame.data)
+        if frame.fin:
+            self._fragments = None
+            self._deliver(self._opcode, b"".join(fragments))
+        elif len(fragments) >= self._limits.message_fragments:
+            self._fragments = None
+            self._fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+
+    def _keep(self, data: bytes | bytearray | memoryview) -> None:
+        """Add a fragment to the message; of a compressed one more is held than has come."""
+        self._fragments.append(data)  # type: ignore[union-attr]
+        if self._protocol.extensions:
+            self._hold(len(data))
+
+    def _deliver(self, opcode: Opcode | None, data: bytes | bytearray | memoryview) -> None:
+        if opcode is not Opcode.TEXT:
+            self.connection.receive(bytes(data))
+            return
+        try:
+            message = str(data, "utf-8")
+        except UnicodeDecodeError:
+            # RFC 6455 §8.1; the parser leaves the check of text to whoever decodes it.
+            self._fail(CloseCode.INVALID_DATA, "invalid UTF-8")
+            return
+        self.connection.receive(message)
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Fail the connection (RFC 6455 §7.1.7)."""
+        if not self._protocol.close_expected():
+            self._protocol.fail(code, reason)
+            self.connection.closing()
+
+    def _hold(self, size: int) -> None:
+        """Count bytes of an incomplete message; it has a deadline, and all of them together have a bound."""
+        if not self._held and size:
+            self.connection.partial(True)
+        self._held += size
+        self._ledger.incomplete += size
+        if self._ledger.incomplete > self._limits.incomplete_bytes:
+            self._fail(CloseCode.TRY_AGAIN_LATER, "too much incomplete data")
+
+    def _release(self) -> None:
+        self._ledger.incomplete -= self._held
+        self._held = 0
+        self.connection.partial(False)
+
+    def _send_pending(self) -> None:
+        for data in self._protocol.data_to_send():
+            if data is SEND_EOF or not data:
+                # RFC 6455 §7.1.1: the server closes first. TLS cannot half-close, so this closes both directions.
+                self.connection.closing()
+                self._transport.close()
+            else:
+                self._transport.write(data)

@@ -1,0 +1,49 @@
+"""The exceptions Sockade raises, in one tree.
+
+An outcome that is expected (a refused handshake, a rejected message) is a returned value, not an exception.
+
+    SockadeError
+    ├── StartError          the server cannot start as it is set up     (exit status 3)
+    │   └── SettingsError   one or more settings are wrong, all of them listed
+    ├── FetchError          the key set of an issuer could not be fetched; keys known already stay
+    ├── UsageError          a command was called with arguments it cannot use   (exit status 2)
+    └── StorageError        the database failed; what was asked for has not happened
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class SockadeError(Exception):
+    """Any error that Sockade raises on purpose."""
+
+
+class StartError(SockadeError):
+    """The server cannot start as it is set up; the message is one sentence that says what to do."""
+
+
+class SettingsError(StartError):
+    """One or more settings are wrong.
+
+    `problems` holds one sentence for each, so that all can be mended at once.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class UsageError(SockadeError):
+    """A command was called with arguments it cannot use."""
+
+
+class FetchError(SockadeError):
+    """The key set of an issuer could not be fetched."""
+
+
+class StorageError(SockadeError):
+    """The database failed; what was asked for has not happened."""

@@ -1,0 +1,60 @@
+"""The values that say who: the identity a credential proved, and the credential that was shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+SessionId = NewType("SessionId", str)
+"""The public id of a session. It names the session in logs and lists and opens nothing."""
+
+ConnectionId = NewType("ConnectionId", str)
+"""The id of one connection, from the accepted socket on; a refused client is shown it."""
+
+
+class Secret:
+    """A string that must not be seen: whatever prints, formats or serializes this shows `***`.
+
+    Call `reveal()` where the value itself is needed.
+    """
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def reveal(self) -> str:
+        """Return the value."""
+        return self.__value
+
+
+class Carrier(StrEnum):
+    """What carried the credential."""
+
+    COOKIE = "cookie"
+    BEARER = "bearer"
+    TICKET = "ticket"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a client showed, not yet verified."""
+
+    carrier: Carrier
+    value: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a verified credential proves."""
+
+    user: str
+    role: str = "user"
+    scopes: frozenset[str] = field(default_factory=frozenset)
+    session: SessionId | None = None
+    expires_at: float = float("inf")
+    """POSIX seconds at which what this rests on ends: the access token, or the session's absolute limit."""

@@ -1,0 +1,37 @@
+"""What the checks of a handshake compare with: the settings, worked out once at the start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sockade.guard.identity import Carrier
+from sockade.guard.origin import canonical_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The names, origins, paths and carriers that are ours."""
+
+    names: frozenset[str]
+    """Host names and addresses this server answers to, in lower case, IPv6 without brackets."""
+    origins: frozenset[str]
+    """Canonical origins whose pages may connect; the server's own are among them."""
+    paths: frozenset[str]
+    """Paths that speak WebSocket."""
+    carriers: frozenset[Carrier] = frozenset(Carrier)
+
+
+def own_origins(names: Iterable[str], port: int) -> frozenset[str]:
+    """Return the origins of pages that this server itself delivers."""
+    found = set()
+    for name in names:
+        host = f"[{name}]" if ":" in name else name
+        if (origin := canonical_origin(f"https://{host}:{port}")) is not None:
+            found.add(origin)
+    return frozenset(found)

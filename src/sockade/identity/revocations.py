@@ -1,0 +1,96 @@
+"""Knows which tokens are revoked though they have not expired, and which sessions hold sockets opened with them.
+
+Our own sessions are ended in the store and known to `identity.endings`; what is kept here covers single tokens, and
+tokens of other issuers, whose sessions are not ours to end. It is learned anew at each start, so what was revoked
+stays revoked, and each second, so that what another process revoked is known within two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sockade.identity.names import skeleton
+from sockade.identity.stores import Revocation, RevocationKind
+
+if TYPE_CHECKING:
+    from sockade.clock import Clock
+    from sockade.guard.identity import Identity, SessionId
+    from sockade.identity.stores import RevocationStore
+
+OVERLAP_SECONDS = 15.0
+"""How long a commit of another process may take."""
+KEEP_SECONDS = 2 * 86_400.0
+"""No token that is accepted lives longer (`issuers.NAME.token_seconds` is at most a day)."""
+MAX_REMEMBERED = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A token that was verified: whom it proves, its `jti`, and when it was issued (POSIX seconds)."""
+
+    identity: Identity
+    token: str
+    issued_at: float
+
+
+class Revocations:
+    """What is revoked, and which tokens were shown lately."""
+
+    def __init__(self, store: RevocationStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._known: dict[tuple[RevocationKind, str], Revocation] = {}
+        self._known_until = -float("inf")
+        self._shown: dict[str, Proof] = {}
+
+    async def revoke(
+        self, kind: RevocationKind, subject: str, *, before: float, reason: str
+    ) -> tuple[frozenset[SessionId], frozenset[SessionId]]:
+        """Revoke, durably; return the sessions of ours that this ended, and those whose connections must close."""
+        now = self._clock.wall()
+        revocation = Revocation(kind, subject, min(before, now), now, now + KEEP_SECONDS)
+        ended = await self._store.add(revocation, reason=reason)
+        return ended, self._take_in([revocation])
+
+    async def learn(self) -> frozenset[SessionId]:
+        """Pick up what was revoked since the last time; return the sessions whose connections must close."""
+        now = self._clock.wall()
+        found = await self._store.since(min(self._known_until, now) - OVERLAP_SECONDS)
+        self._known_until = now
+        return self._take_in(found)
+
+    def covers(self, proof: Proof) -> bool:
+        """Tell whether a token is revoked."""
+        if not self._known:
+            return False
+        session = proof.identity.session or ""
+        if (RevocationKind.TOKEN, proof.token) in self._known or (RevocationKind.SESSION, session) in self._known:
+            return True
+        of_user = self._known.get((RevocationKind.USER, skeleton(proof.identity.user)))
+        of_all = self._known.get((RevocationKind.ALL, ""))
+        return any(rule is not None and proof.issued_at < rule.before for rule in (of_user, of_all))
+
+    def note(self, proof: Proof) -> None:
+        """Remember a token that opens something, until it has expired."""
+        self._shown.pop(proof.token, None)
+        self._shown[proof.token] = proof
+        if len(self._shown) > MAX_REMEMBERED:
+            del self._shown[next(iter(self._shown))]
+
+    async def purge(self) -> None:
+        """Forget what is pointless."""
+        now = self._clock.wall()
+        self._shown = {token: proof for token, proof in self._shown.items() if proof.identity.expires_at > now}
+        self._known = {key: rule for key, rule in self._known.items() if rule.until > now}
+        await self._store.purge(now)
+
+    def _take_in(self, found: list[Revocation]) -> frozenset[SessionId]:
+        new = [rule for rule in found if self._known.get((rule.kind, rule.subject)) != rule]
+        if not new:
+            return frozenset()
+        self._known.update({(rule.kind, rule.subject): rule for rule in new})
+        hit = [proof for proof in self._shown.values() if self.covers(proof)]
+        for proof in hit:
+            del self._shown[proof.token]
+        return frozenset(proof.identity.session for proof in hit if proof.identity.session is not None)

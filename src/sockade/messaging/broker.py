@@ -1,0 +1,128 @@
+"""The contract between a node and what keeps channels and ties nodes together.
+
+A channel with history is a stream: its publications have offsets 1, 2, 3, … within an epoch, a random string that
+names this incarnation of the stream. `Position` is where one stands in it.
+
+What every broker guarantees:
+
+- **Atomicity.** `publish` appends and publishes in one step: no publication is delivered that is not in the history,
+  and none gets an offset and is then not delivered.
+- **Durability.** When `publish` returns, the publication survives whatever the broker's durability names: `memory`,
+  the end of this process at no price; `disk`, the loss of power. Delivery comes after that as well.
+- **Order.** Publications of a channel are delivered in the order of their offsets, on every node the same. What one
+  publisher publishes one after the other keeps its order.
+- **Failure.** When `publish` raises, nothing was appended and nothing is delivered, ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Deliver = Callable[[str, "Publication", "Position"], None]
+
+META_SECONDS = 30 * 86_400.0
+"""How long offset and epoch outlive the last publication; reading does not keep them."""
+IDEMPOTENCY_SECONDS = 300.0
+"""How long a repeated publish with the same idempotency key is recognized."""
+NO_LIMIT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where one stands in a stream. Offset 0 is before its first publication."""
+
+    offset: int
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is to be published: JSON texts in UTF-8, and when, in POSIX seconds."""
+
+    data: bytes
+    time: float
+    info: bytes | None = None
+    tags: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was published; offset 0 where the channel keeps no history."""
+
+    offset: int
+    data: bytes
+    time: float
+    info: bytes | None = None
+    tags: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How much history a channel keeps: at most `size` publications, none older than `seconds`."""
+
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The answer to `publish`. A repeated one was published before under its key, and was not delivered again."""
+
+    position: Position
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Publications of a stream, and the position of its top when they were read."""
+
+    publications: Sequence[Publication]
+    top: Position
+
+
+class Broker(Protocol):
+    """Keeps channels. It lives on one event loop; `deliver` is called on it."""
+
+    async def start(self, deliver: Deliver) -> None:
+        """Begin to deliver publications of this and of other nodes."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted, and stop."""
+        ...
+
+    async def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Published:
+        """Append to the history, if any is kept, and publish.
+
+        Args:
+            keep: the channel's history; without one the position is (0, "").
+            key: an idempotency key: a publish with the same key on the same channel within `IDEMPOTENCY_SECONDS`
+                delivers nothing and gets the first one's answer.
+
+        Raises:
+            StorageError: it was not published.
+        """
+        ...
+
+    async def history(
+        self, channel: str, *, since: int | None = None, limit: int = NO_LIMIT, reverse: bool = False
+    ) -> History:
+        """Read a stream, which begins with the first look at it.
+
+        Args:
+            since: only publications with a larger offset, or with `reverse` a smaller one.
+            limit: at most so many; 0 for the position alone.
+            reverse: newest first.
+
+        Raises:
+            StorageError: it could not be read.
+        """
+        ...
+
+    async def remove_history(self, channel: str) -> None:
+        """Forget the publications of a stream. Its top and epoch stay."""
+        ...

@@ -1,0 +1,55 @@
+"""Runs a connection's callbacks: one at a time, in order, and what one raises costs that connection alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sockade.protocol.codes import CloseCode
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sockade.messaging.connection import Connection
+
+    Report = Callable[[Connection, Exception], None]
+
+
+async def run_callbacks(connection: Connection, report: Report) -> None:
+    """Run `on_open`, then `on_message` for each message, then `on_close`; `report` is told of each exception."""
+    endpoint = connection.endpoint
+    try:
+        if endpoint.on_open is not None:
+            await endpoint.on_open(connection)
+        await run_messages(connection)
+    except Exception as error:  # noqa: BLE001 - whatever the application raises
+        await fail(connection, error, report)
+    if endpoint.on_close is not None:
+        await guarded(endpoint.on_close(connection), connection, report)
+
+
+async def run_messages(connection: Connection) -> None:
+    """Run `on_message` for each message until the connection is gone."""
+    inbox, on_message = connection.inbox, connection.endpoint.on_message
+    while (message := await inbox.get()) is not None:
+        if on_message is not None:
+            await on_message(connection, message)
+        if not inbox:
+            connection.caught_up()
+
+
+async def fail(connection: Connection, error: Exception, report: Report) -> None:
+    """Tell `on_error`, close the connection with 1011, and wait until it is gone."""
+    report(connection, error)
+    if connection.endpoint.on_error is not None:
+        await guarded(connection.endpoint.on_error(connection, error), connection, report)
+    connection.close(CloseCode.INTERNAL_ERROR, "internal error")
+    while await connection.inbox.get() is not None:
+        connection.caught_up()
+
+
+async def guarded(callback: Awaitable[None], connection: Connection, report: Report) -> None:
+    """Await one last callback; what it raises is reported and goes no further."""
+    try:
+        await callback
+    except Exception as error:  # noqa: BLE001 - whatever the application raises
+        report(connection, error)

@@ -1,0 +1,343 @@
+"""One admitted connection: what the application holds, its outbox, its deadlines.
+
+It neither parses nor encrypts: the transport does. It decides nothing about who may connect: that is done when it
+comes to be. It always holds that callbacks run one at a time, and that nothing is sent after `close`.
+"""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sockade.guard.messages import TOO_FAST, Close, Reject, decide
+from sockade.messaging.frames import frame
+from sockade.messaging.inbox import Inbox
+from sockade.protocol.codes import CloseCode
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from sockade.guard.identity import ConnectionId, Identity
+    from sockade.messaging.application import Endpoint
+    from sockade.messaging.hub import Hub
+    from sockade.messaging.transport import Transport
+
+INBOX_MESSAGES = 16
+"""Messages that may wait for a slow callback before the peer is held back."""
+EXPIRY_NOTICE_SECONDS = 60
+REASON_BYTES = 123
+"""RFC 6455 §5.5: a control frame carries 125 bytes, two of which are the code."""
+
+
+class Connection:
+    """One open WebSocket, as the application sees it."""
+
+    __slots__ = (
+        "_abort_at",
+        "_active_at",
+        "_flush_due",
+        "_partial_at",
+        "_paused_at",
+        "_ping_at",
+        "_pong_by",
+        "_progress",
+        "_reading_paused",
+        "_seen_at",
+        "_state",
+        "_warn_at",
+        "address",
+        "check_at",
+        "close_code",
+        "close_reason",
+        "controls",
+        "endpoint",
+        "expires_at",
+        "hub",
+        "id",
+        "identity",
+        "inbox",
+        "is_open",
+        "outbox",
+        "standing",
+        "task",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        id: ConnectionId,  # noqa: A002 - the word for it
+        identity: Identity,
+        endpoint: Endpoint,
+        address: str,
+        transport: Transport,
+        hub: Hub,
+        expires_at: float,
+        *,
+        controls: bool = False,
+    ) -> None:
+        self.id = id
+        """The id under which the log knows this connection."""
+        self.identity = identity
+        """Who is at the other end."""
+        self.address = address
+        self.endpoint = endpoint
+        self.close_code: int | None = None
+        """The close code the peer sent, or else the one it was sent; None if the connection just went away."""
+        self.close_reason = ""
+        self.is_open = True
+        """False from the moment either side begins to close."""
+
+        self.transport = transport
+        self.hub = hub
+        self.controls = controls
+        self.standing = hub.limiter.standing(identity.user, hub.now)
+        self.inbox: Inbox[Any] = Inbox(hub.loop)
+        self.task: asyncio.Task[None] | None = None
+        self.outbox: list[bytes] = []
+        self._flush_due = False
+        self._state: SimpleNamespace | None = None
+        self._reading_paused = False
+
+        # Deadlines, in monotonic seconds; infinite where nothing is awaited.
+        now = hub.now
+        self.expires_at = expires_at
+        self._warn_at = expires_at - EXPIRY_NOTICE_SECONDS if controls else math.inf
+        self._partial_at = math.inf
+        self._active_at = now
+        self._seen_at = now
+        self._ping_at = now + hub.limits.ping_seconds
+        self._pong_by = math.inf
+        self._paused_at = math.inf
+        self._progress = 0
+        self._abort_at = math.inf
+        self.check_at = 0
+
+    # What the application calls.
+
+    @property
+    def state(self) -> SimpleNamespace:
+        """The application's own data about this connection, kept as attributes for as long as it lives."""
+        if self._state is None:
+            self._state = SimpleNamespace()
+        return self._state
+
+    def send(self, message: str | bytes) -> bool:
+        """Queue a message for this connection; False if it is closing, when nothing can be sent any more."""
+        if self.is_open:
+            self.queue(frame(message))
+        return self.is_open
+
+    def broadcast(self, message: str | bytes) -> None:
+        """Queue a message for every other connection of this endpoint."""
+        self.hub.broadcast(self.endpoint.path, message, but=self)
+
+    def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """Close after what is queued, with a close code of RFC 6455 §7.4 and a reason of at most 123 bytes."""
+        if not self.is_open:
+            return
+        self._write_out()
+        self.closing()
+        code = self.endpoint.codes.get(code, code)
+        self.transport.close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
+
+    # What the hub calls.
+
+    def tell(self, **fact: object) -> None:
+        """Send a control message, where the client asked for them by the subprotocol `sockade`."""
+        if self.controls and self.is_open:
+            self.queue(frame(msgspec.json.encode({"sockade": fact}).decode()))
+
+    def renew(self, identity: Identity, expires_at: float) -> None:
+        """Go on with a renewed credential: its rights hold from now on, and its end (monotonic seconds)."""
+        self.identity = identity
+        self.expires_at = expires_at
+        self._warn_at = expires_at - EXPIRY_NOTICE_SECONDS if self.controls else math.inf
+        self.hub.watch(self, self._next_deadline())
+
+    def queue(self, data: bytes) -> None:
+        """Put one frame into the outbox; the hub flushes it this tick."""
+        if not self._flush_due:
+            self._flush_due = True
+            self.hub.flush_soon(self)
+        self.outbox.append(data)
+
+    def flush(self) -> None:
+        """Hand the outbox to the transport in one write, or find out that the peer does not read."""
+        self._flush_due = False
+        outbox = self.outbox
+        if not outbox:
+            return
+        if self._paused_at != math.inf:
+            limits = self.hub.limits
+            unsent = self.transport.unsent_bytes() + sum(map(len, outbox))
+            if len(outbox) > limits.outbox_messages or unsent > limits.outbox_bytes:
+                self.drop("slow_consumer")
+            return
+        self._write_out()
+
+    def _write_out(self) -> None:
+        outbox = self.outbox
+        if outbox:
+            data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
+            outbox.clear()
+            self.transport.write(data)
+
+    def drop(self, reason: str) -> None:
+        """Abort without a closing handshake: the peer does not read, or does not answer."""
+        self.is_open = False
+        self.outbox.clear()
+        self.close_reason = self.close_reason or reason
+        self.transport.abort()
+
+    def check(self, now: float) -> float:
+        """Act on every deadline that has passed, and return when to look again (monotonic seconds)."""
+        limits = self.hub.limits
+        if now >= self._abort_at or now >= self._pong_by:
+            self.drop("no_pong" if self.is_open else "close_timeout")
+            return math.inf
+        if not self.is_open:
+            return self._abort_at
+        if self._active_at > self._seen_at and self.identity.session is not None:
+            self._seen_at = self._active_at
+            self.hub.seen(self.identity.session)
+        if now >= self.expires_at:
+            self.close(CloseCode.CREDENTIAL_EXPIRED, "credential expired")
+        elif now >= self._warn_at:
+            self._warn_at = math.inf
+            self.tell(expires_in=round(self.expires_at - now))
+        elif now >= self._active_at + self.hub.idle_seconds:
+            self.close(CloseCode.IDLE, "idle")
+        elif now >= self._partial_at + limits.message_seconds:
+            self.close(CloseCode.POLICY_VIOLATION, "message took too long")
+        elif self._is_stalled(now):
+            self.drop("slow_consumer")
+        elif now >= self._ping_at:
+            self._ping_at = now + limits.ping_seconds
+            if not self._reading_paused:
+                self._pong_by = now + limits.pong_seconds
+                if self.endpoint.heartbeat is not None:
+                    self.queue(self.endpoint.heartbeat)
+                else:
+                    self.transport.ping()
+        return self._next_deadline()
+
+    def _is_stalled(self, now: float) -> bool:
+        """Tell whether a paused write has made no progress for too long."""
+        if self._paused_at == math.inf:
+            return False
+        unsent = self.transport.unsent_bytes()
+        if unsent < self._progress:
+            self._paused_at = now
+        self._progress = unsent
+        return now >= self._paused_at + self.hub.limits.stall_seconds
+
+    def _next_deadline(self) -> float:
+        limits = self.hub.limits
+        return min(
+            self.expires_at,
+            self._warn_at,
+            self._active_at + self.hub.idle_seconds,
+            self._partial_at + limits.message_seconds,
+            self._paused_at + limits.stall_seconds / 2,
+            self._ping_at,
+            self._pong_by,
+            self._abort_at,
+        )
+
+    # What the transport calls.
+
+    def receive(self, message: str | bytes) -> None:
+        """Take one whole message."""
+        if not self.is_open:
+            return
+        hub = self.hub
+        self._active_at = hub.now
+        decision = decide(message, self.endpoint.rules, self.standing, self.expires_at, hub.clock.monotonic())
+        if isinstance(decision, Reject):
+            self.tell(rejected=decision.reason)
+            return
+        if isinstance(decision, Close):
+            self._close_for_cause(decision)
+            return
+        if self.endpoint.on_message is None:
+            return
+        self.inbox.put(decision)
+        if len(self.inbox) >= INBOX_MESSAGES and not self._reading_paused:
+            self._reading_paused = True
+            # What is not read cannot be answered or completed: its deadlines wait as well.
+            self._pong_by = self._partial_at = math.inf
+            self.transport.pause_reading()
+
+    def caught_up(self) -> None:
+        """Note that the callbacks have taken what waited; the peer may send again."""
+        if self._reading_paused:
+            self._reading_paused = False
+            if self.is_open:
+                self.transport.resume_reading()
+
+    def receive_pong(self) -> None:
+        """Note that the peer answers."""
+        if self._pong_by != math.inf:
+            self._pong_by = math.inf
+        else:
+            self.receive_ping()
+
+    def receive_ping(self) -> None:
+        """Count a control frame that nobody asked for like a message: it costs as much."""
+        if self.is_open:
+            self.allow_one_more()
+
+    def allow_one_more(self) -> bool:
+        """Count a further command of one message like a message; False over the rate."""
+        now = self.hub.clock.monotonic()
+        if self.standing.take(0, now):
+            return True
+        if not self.standing.violate(now):
+            self._close_for_cause(TOO_FAST)
+        return False
+
+    def _close_for_cause(self, decision: Close) -> None:
+        if decision.strike:
+            self.hub.limiter.strike(self.identity.user, self.address, self.hub.clock.monotonic())
+        self.close(decision.code, decision.reason)
+
+    def partial(self, incomplete: bool) -> None:
+        """Note whether a message is incomplete; its deadline runs from its first bytes."""
+        self._partial_at = self.hub.now if incomplete else math.inf
+        if incomplete:
+            self.hub.watch(self, self._partial_at + self.hub.limits.message_seconds)
+
+    def pause_writing(self) -> None:
+        """Note that the peer does not take what is sent."""
+        self._paused_at = self.hub.now
+        self._progress = self.transport.unsent_bytes()
+        self.hub.watch(self, self._paused_at + self.hub.limits.stall_seconds / 2)
+
+    def resume_writing(self) -> None:
+        """Note that the peer takes what is sent again."""
+        self._paused_at = math.inf
+        if self.is_open:
+            self.flush()
+
+    def closing(self) -> None:
+        """Note that either side began to close; the TCP connection is given a while to end."""
+        if self.is_open:
+            self.is_open = False
+            self._abort_at = self.hub.now + self.hub.limits.close_seconds
+            self.hub.watch(self, self._abort_at)
+            if self._reading_paused:
+                # The end of a connection is only seen by reading; messages are ignored by now.
+                self.transport.resume_reading()
+
+    def lost(self, code: int | None, reason: str) -> None:
+        """Note that the peer is gone: the last thing a connection hears."""
+        self.is_open = False
+        self.close_code = code
+        self.close_reason = self.close_reason or reason
+        self.outbox.clear()
+        self._abort_at = self._pong_by = math.inf
+        self.hub.unregister(self)
+        self.inbox.put(None)

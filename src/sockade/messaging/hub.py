@@ -1,0 +1,187 @@
+"""The connections of this process: who is where, local delivery, the flush of each tick, and all their deadlines.
+
+A message is framed once and the same bytes go into every outbox. Deadlines are looked at once a second, each
+connection only when its next one is due, so that ten thousand idle connections cost a few hundred looks a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from sockade.guard.admit import Counts
+from sockade.messaging.callbacks import run_callbacks
+from sockade.messaging.frames import frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sockade.clock import Clock
+    from sockade.guard.identity import Identity, SessionId
+    from sockade.guard.limiter import Limiter
+    from sockade.messaging.connection import Connection
+    from sockade.settings import LimitSettings
+
+SWEEP_SECONDS = 1.0
+CLOSES_A_SECOND = 1_000
+"""How fast a drain closes: everyone at once would come back at once."""
+
+
+class Hub:
+    """All connections of one process. It lives on one event loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        limits: LimitSettings,
+        idle_seconds: float,
+        limiter: Limiter,
+        report: Callable[[Connection, Exception], None],
+        closed: Callable[[Connection], None],
+        seen: Callable[[SessionId], None],
+    ) -> None:
+        self.loop = loop
+        self.clock = clock
+        self.limits = limits
+        self.idle_seconds = idle_seconds
+        self.limiter = limiter
+        self.now = clock.monotonic()
+        """Monotonic seconds, moved on by each sweep: precise enough for every deadline, and free to read."""
+        self.connections: set[Connection] = set()
+        self._report = report
+        self._closed = closed
+        self.seen = seen
+        """Told of sessions whose connections are used, at most once for each look at their deadlines."""
+        self._paths: defaultdict[str, set[Connection]] = defaultdict(set)
+        self._users: defaultdict[str, set[Connection]] = defaultdict(set)
+        self._sessions: defaultdict[str, set[Connection]] = defaultdict(set)
+        self._dirty: list[Connection] = []
+        self._due: defaultdict[int, set[Connection]] = defaultdict(set)
+        self._swept = int(self.now)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def counts(self, user: str) -> Counts:
+        """Return how many connections a user has, and how many there are."""
+        mine = self._users.get(user)
+        return Counts(user=len(mine) if mine else 0, total=len(self.connections))
+
+    def register(self, connection: Connection) -> None:
+        """Take a connection in, and start its callbacks."""
+        self.connections.add(connection)
+        self._paths[connection.endpoint.path].add(connection)
+        self._users[connection.identity.user].add(connection)
+        if connection.identity.session is not None:
+            self._sessions[connection.identity.session].add(connection)
+        self.watch(connection, connection.check(self.now))
+        task = self.loop.create_task(run_callbacks(connection, self._report))
+        connection.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def unregister(self, connection: Connection) -> None:
+        """Let a connection go."""
+        if connection not in self.connections:
+            return
+        self.connections.discard(connection)
+        self._forget(connection)
+        discard(self._paths, connection.endpoint.path, connection)
+        discard(self._users, connection.identity.user, connection)
+        if connection.identity.session is not None:
+            discard(self._sessions, connection.identity.session, connection)
+        self._closed(connection)
+
+    # Delivery.
+
+    def broadcast(self, path: str, message: str | bytes, *, but: Connection | None = None) -> None:
+        """Queue a message for every connection of an endpoint, save `but`."""
+        receivers = self._paths.get(path)
+        if not receivers:
+            return
+        data = frame(message)
+        for connection in receivers:
+            if connection is not but and connection.is_open:
+                connection.queue(data)
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Flush a connection's outbox at the end of this tick, together with all others."""
+        if not self._dirty:
+            self.loop.call_soon(self._flush)
+        self._dirty.append(connection)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+
+    # Deadlines.
+
+    def watch(self, connection: Connection, at: float) -> None:
+        """Look at a connection's deadlines at a monotonic time, unless that happens sooner anyway."""
+        if at == math.inf:
+            return
+        second = max(math.ceil(at), self._swept + 1)
+        if not self._swept < connection.check_at <= second:
+            self._forget(connection)
+            connection.check_at = second
+            self._due[second].add(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        """Take a connection's next look out: one that is gone must not be kept until it would have been due."""
+        due = self._due.get(connection.check_at)
+        if due is not None:
+            due.discard(connection)
+            if not due:
+                del self._due[connection.check_at]
+
+    def sweep(self) -> None:
+        """Act on every deadline that is due. Called once a second."""
+        self.now = self.clock.monotonic()
+        for second in range(self._swept + 1, int(self.now) + 1):
+            self._swept = second
+            for connection in self._due.pop(second, ()):
+                if connection in self.connections:
+                    self.watch(connection, connection.check(self.now))
+
+    # Endings.
+
+    def end_sessions(self, sessions: Iterable[SessionId], code: int, reason: str) -> None:
+        """Close every connection of some sessions."""
+        for session in sessions:
+            for connection in list(self._sessions.get(session, ())):
+                connection.close(code, reason)
+
+    def renew_session(self, identity: Identity, lifetime: float) -> None:
+        """Let every connection of an identity's session go on with it for `lifetime` seconds from now."""
+        expires_at = self.clock.monotonic() + lifetime
+        for connection in list(self._sessions.get(identity.session or "", ())):
+            connection.renew(identity, expires_at)
+
+    async def drain(self, code: int, reason: str, seconds: float) -> None:
+        """Close every connection, spread over a part of `seconds`, and wait for their callbacks; then cancel."""
+        end = self.clock.monotonic() + seconds
+        pause = SWEEP_SECONDS / 10
+        waiting = list(self.connections)
+        batch = max(int(CLOSES_A_SECOND * pause), math.ceil(len(waiting) / (seconds / 3 / pause)))
+        while waiting:
+            for connection in waiting[:batch]:
+                connection.close(code, reason)
+            del waiting[:batch]
+            await asyncio.sleep(pause if waiting else 0)
+        while self._tasks and (left := end - self.clock.monotonic()) > 0:
+            await asyncio.wait(self._tasks, timeout=min(left, SWEEP_SECONDS))
+            self.sweep()
+        for connection in list(self.connections):
+            connection.drop("drain")
+        for task in self._tasks:
+            task.cancel()
+
+
+def discard(index: defaultdict[str, set[Connection]], key: str, connection: Connection) -> None:
+    """Take a connection out of an index, and the key with the last one."""
+    members = index[key]
+    members.discard(connection)
+    if not members:
+        del index[key]

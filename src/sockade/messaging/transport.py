@@ -1,0 +1,40 @@
+"""The contract between a connection and whatever carries its frames: the WebSocket door, or a test's list."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Transport(Protocol):
+    """Carries one connection's frames.
+
+    Frames given to `write` leave in that order. No method blocks, and none raises after the peer is gone.
+    """
+
+    def write(self, data: bytes) -> None:
+        """Send frames that are already serialized."""
+        ...
+
+    def unsent_bytes(self) -> int:
+        """Return how many bytes wait here for the kernel to take them."""
+        ...
+
+    def ping(self) -> None:
+        """Send a ping frame."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake (RFC 6455 §7.1.2); the connection is told when the peer is gone."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the TCP connection at once, with whatever was not sent."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the peer for now."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Take from the peer again."""
+        ...

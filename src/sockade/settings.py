@@ -1,0 +1,224 @@
+"""Every setting, with its safe default.
+
+Where values come from is `sockade.configuration`; which combinations are refused is `sockade.exposure`. A limit
+carries its unit in its name. Settings are frozen: what the server started with is what it runs with.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Network = IPv4Network | IPv6Network
+Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
+ByteCount = Annotated[int, Field(ge=1, le=1 << 30)]
+Rate = Annotated[float, Field(gt=0, le=10_000_000)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+def _nameable(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("no path holds a NUL")
+    return path
+
+
+FilePath = Annotated[Path, AfterValidator(_nameable)]
+
+
+class Section(BaseModel):
+    """One table of `sockade.toml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ServerSettings(Section):
+    """`[server]`: where it listens, what it is called, where it keeps its data."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8443
+    data_dir: FilePath = Path(".sockade")
+    names: tuple[str, ...] = ()
+    """Host names this server answers to. On loopback `localhost` and the loopback addresses are added."""
+    drain_seconds: Annotated[float, Field(gt=0, le=300)] = 30
+    """How long a stop may take from the signal to the last connection."""
+    loop: Literal["auto", "uvloop", "asyncio"] = "auto"
+    fast: bool = True
+    """Use aiofastnet for sockets and TLS when it is installed."""
+
+
+class TlsSettings(Section):
+    """`[tls]`: certificate and key as PEM files; with neither, and only on loopback, a local CA makes them."""
+
+    certificate: FilePath | None = None
+    key: FilePath | None = None
+    client_ca: FilePath | None = None
+    """Whose certificates clients must show; without it none is asked for."""
+
+
+class OriginSettings(Section):
+    """`[origins]`: which pages may connect, besides the server's own."""
+
+    allowed: tuple[str, ...] = ()
+
+
+class AddressSettings(Section):
+    """`[addresses]`: who may connect at all. Without an allow-list everyone may who is not denied."""
+
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+    allow_file: FilePath | None = None
+    """More of each, one network a line, read again whenever the file changes."""
+    deny_file: FilePath | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+    """Whose X-Forwarded-For and Forwarded are believed."""
+
+
+class CredentialSettings(Section):
+    """`[credentials]`: which carriers are accepted, and how long what this server issues lives."""
+
+    cookie: bool = True
+    bearer: bool = True
+    ticket: bool = True
+    issuer: str = "sockade"
+    audience: str = "sockade"
+    access_token_seconds: Annotated[float, Field(gt=0, le=900)] = 300
+    leeway_seconds: Annotated[float, Field(ge=0, le=60)] = 30
+    ticket_seconds: Annotated[float, Field(gt=0, le=60)] = 30
+    link_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3_600
+
+
+HMAC_ALGORITHMS = ("HS256", "HS384", "HS512")
+Algorithm = Literal[
+    "EdDSA", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "HS256", "HS384", "HS512"
+]
+
+
+class IssuerSettings(Section):
+    """`[issuers.NAME]`: somebody else whose access tokens are accepted; their users are called `NAME:sub`."""
+
+    issuer: str = ""
+    audience: str = ""
+    jwks_url: str | None = None
+    keys_file: FilePath | None = None
+    secret_file: FilePath | None = None
+    kid: str | None = None
+    """The id of the one key in a PEM or secret file; unset means that tokens carry none."""
+    algorithms: tuple[Algorithm, ...] = ()
+    """Of one family; empty means EdDSA and ES256, or HS256 where there is a secret."""
+    token_type: Annotated[str, Field(min_length=1)] = "at+jwt"  # noqa: S105 - a media type
+    token_seconds: Annotated[float, Field(gt=0, le=86_400)] = 900
+    role_claim: str = ""
+    scope_claim: str = "scope"
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The algorithms that are accepted."""
+        return self.algorithms or (("HS256",) if self.secret_file is not None else ("EdDSA", "ES256"))
+
+
+class SessionSettings(Section):
+    """`[sessions]`: how long a sign-in lasts."""
+
+    idle_seconds: Seconds = 1_800
+    absolute_seconds: Seconds = 28_800
+    per_user: Count = 10
+    refresh_seconds: Seconds = 86_400
+    refresh_grace_seconds: Annotated[float, Field(ge=0, le=60)] = 10
+    """How long the immediate predecessor of a refresh token still works: two tabs refresh at once."""
+
+
+class LimitSettings(Section):
+    """`[limits]`: how much of everything."""
+
+    # Deadlines are absolute: a byte now and then extends nothing.
+    tls_seconds: Seconds = 10
+    head_seconds: Seconds = 10
+    handshake_seconds: Seconds = 15
+    response_seconds: Seconds = 30
+    """From a request to the last byte that the client took of its response."""
+    close_seconds: Seconds = 5
+
+    # 8 KiB a line is what nginx and Apache allow.
+    request_line_bytes: ByteCount = 8_192
+    header_bytes: ByteCount = 8_192
+    headers: Count = 64
+    head_bytes: ByteCount = 16_384
+    body_bytes: ByteCount = 65_536
+
+    message_bytes: ByteCount = 65_536
+    message_fragments: Count = 128
+    message_seconds: Seconds = 30
+    incomplete_bytes: ByteCount = 64 * 1_048_576
+    compression: bool = False
+    """Accept compressed messages; what is sent is never compressed."""
+
+    ping_seconds: Seconds = 25
+    pong_seconds: Seconds = 8
+
+    # Rates are token buckets: a burst at once, and so much a second from then on.
+    messages_per_second: Rate = 10
+    message_burst: Count = 20
+    message_bytes_per_second: ByteCount = 65_536
+    message_bytes_burst: ByteCount = 262_144
+    user_factor: Annotated[float, Field(ge=1, le=1_000)] = 2
+    """How many times the allowance of one connection all connections of a user share."""
+    total_messages_per_second: Rate = 20_000
+    violations_per_minute: Count = 10
+    """Messages that may be rejected before the connection is closed with 1008."""
+    handshakes_per_minute: Count = 30
+    """New connections of one address."""
+    ban_strikes: Count = 3
+    """Closings with 1008 before the user and the address are refused for a while."""
+    ban_seconds: Seconds = 60
+    ban_most_seconds: Seconds = 3_600
+    """A ban is twice as long each time, up to this."""
+
+    outbox_bytes: ByteCount = 1_048_576
+    outbox_messages: Count = 256
+    stall_seconds: Seconds = 5
+    """A write that makes no progress for this long counts as slow."""
+
+    sign_ins_per_minute: Count = 10
+    """Sign-ins that fail, of one address and at one user name."""
+    guesses_per_minute: Count = 30
+    """Cookies and tokens of one address that are none."""
+
+    connections: Count = 10_000
+    connections_per_address: Count = 20
+    connections_per_user: Count = 5
+    unauthenticated: Count = 2_000
+
+
+class LogSettings(Section):
+    """`[log]`: `auto` is readable on a terminal and JSON elsewhere."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section):
+    """All of them."""
+
+    server: ServerSettings = ServerSettings()
+    tls: TlsSettings = TlsSettings()
+    origins: OriginSettings = OriginSettings()
+    addresses: AddressSettings = AddressSettings()
+    credentials: CredentialSettings = CredentialSettings()
+    issuers: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")], IssuerSettings] = {}
+    sessions: SessionSettings = SessionSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether listening on `host` reaches this machine only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False  # A name may resolve to anything.

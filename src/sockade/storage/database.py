@@ -1,0 +1,169 @@
+"""Opens the SQL database and hands out its connections; the stores on it say what is asked and changed.
+
+SQLite in the data directory unless a URL names another database. Readers are in autocommit mode, each statement by
+itself; a writer is one transaction, durable when it is left without an error. Whatever the driver raises leaves here
+as `StorageError`, without the values of the statement.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sockade.errors import StartError, StorageError
+from sockade.storage.links import SqlLinks
+from sockade.storage.migrate import migrate
+from sockade.storage.revocations import SqlRevocations
+from sockade.storage.sessions import SqlSessions
+from sockade.storage.users import SqlUsers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy import URL, Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+FILE_NAME = "sockade.db"
+BUSY_MILLISECONDS = 5_000
+"""How long a writer waits for another process's transaction."""
+READERS = 4
+ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+FAILURES = (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError)
+
+
+class Database:
+    """An open database with its stores; implements `identity.stores.Store`."""
+
+    def __init__(self, readers: AsyncEngine, writers: AsyncEngine) -> None:
+        self._readers = readers
+        self._writers = writers
+        self._closed = False
+        self.users = SqlUsers(self)
+        self.sessions = SqlSessions(self)
+        self.revocations = SqlRevocations(self)
+        self.links = SqlLinks(self)
+
+    @classmethod
+    async def open(cls, where: Path | str) -> Database:
+        """Open the database of a data directory (a path) or of a URL (text), and bring its schema up to date.
+
+        Raises `StartError` when it cannot be opened or was written by a newer version.
+        """
+        url = sqlite_url(where) if isinstance(where, Path) else parse_url(where)
+        try:
+            database = cls(*engines(url))
+        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+            raise StartError(f"The database {url.render_as_string()} cannot be used: {error}") from error
+        try:
+            async with database.writing() as connection:
+                await connection.run_sync(migrate)
+        except StorageError as error:
+            await database.close()
+            raise StartError(f"The database {url.render_as_string()} cannot be opened: {error}") from error
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def close(self) -> None:
+        """Close every connection. What is asked afterwards raises `StorageError`."""
+        self._closed = True
+        await self._readers.dispose()
+        await self._writers.dispose()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Return a connection for single statements that change nothing."""
+        with self._guarded():
+            async with self._readers.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Return a connection in a transaction, committed at the end, rolled back by an exception."""
+        with self._guarded():
+            async with self._writers.begin() as connection:
+                yield connection
+
+    def _guarded(self) -> Translating:
+        if self._closed:
+            raise StorageError("the database is closed")
+        return Translating()
+
+
+class Translating:
+    """Turns a driver's exception into `StorageError`."""
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Raise `StorageError` in the place of a driver's exception."""
+        if isinstance(error, FAILURES):
+            cause = getattr(error, "orig", None) or error
+            raise StorageError(f"{type(cause).__name__}: {cause}") from error
+
+
+def sqlite_url(data_dir: Path) -> URL:
+    """Return the URL of a data directory's database, whose file is made first so that its mode is 0600."""
+    path = data_dir / FILE_NAME
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # A file from elsewhere may be open to others; its -wal and -shm files take its mode.
+        path.chmod(0o600)
+    except OSError as error:
+        raise StartError(f"The database {path} cannot be opened: {error.strerror}.") from error
+    return make_url("sqlite+aiosqlite://").set(database=str(path))
+
+
+def parse_url(text: str) -> URL:
+    """Return a URL with the asynchronous driver of its database."""
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise StartError("The database URL cannot be read.") from error
+    return url.set(drivername=ASYNC_DRIVERS.get(url.drivername, url.drivername))
+
+
+def engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+    """Return the engines for reading and for writing."""
+    common: dict[str, Any] = {"hide_parameters": True, "pool_timeout": 5}
+    lite = url.get_backend_name() == "sqlite"
+    readers = create_async_engine(
+        url, isolation_level="AUTOCOMMIT", pool_size=READERS, max_overflow=0, pool_reset_on_return=None, **common
+    )
+    # SQLite has one writer at a time; waiting in our queue is fairer than in its busy loop.
+    writers = create_async_engine(url, pool_size=1 if lite else READERS, max_overflow=0, **common)
+    if lite:
+        for engine in (readers, writers):
+            event.listen(engine.sync_engine, "connect", prepare_sqlite)
+        event.listen(writers.sync_engine, "begin", begin_immediate)
+    return readers, writers
+
+
+def prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    """Set what SQLite forgets between connections."""
+    # None: the driver begins no transactions by itself; see `begin_immediate`.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # FULL: in WAL mode a commit is then on the disk when it returns.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def begin_immediate(connection: Connection) -> None:
+    """Take the write lock at once: a transaction that reads first and writes later could fail in between."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

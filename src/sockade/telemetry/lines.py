@@ -1,0 +1,68 @@
+"""Writes lines to a stream from a thread of its own, so that a reader who stops reading stops no connection.
+
+What waits is bounded; beyond that lines are dropped and counted, and the count is a line of its own. Order holds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+WAITING_LINES = 10_000
+CLOSE_SECONDS = 2.0
+
+
+class LineWriter:
+    """A text stream that never blocks and never raises."""
+
+    def __init__(self, stream: TextIO, waiting_lines: int = WAITING_LINES) -> None:
+        self._stream = stream
+        self._limit = waiting_lines
+        self._lines: deque[str] = deque()
+        self._dropped = 0
+        self._closed = False
+        self._ready = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="sockade-log", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def write(self, line: str) -> None:
+        """Queue one line, without its line feed."""
+        with self._ready:
+            if len(self._lines) >= self._limit or self._closed:
+                self._dropped += 1
+                return
+            self._lines.append(line)
+            self._ready.notify()
+
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Write what waits, for so long at most, and end the thread. Idempotent."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify()
+        self._thread.join(seconds)
+        atexit.unregister(self.close)
+
+    def _run(self) -> None:
+        while (text := self._next()) is not None:
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except (OSError, ValueError):
+                continue  # The reader is gone or the stream closed: nobody is left to tell.
+
+    def _next(self) -> str | None:
+        """Wait for lines and return them; None when closed and empty."""
+        with self._ready:
+            while not self._lines and not self._dropped and not self._closed:
+                self._ready.wait()
+            lines, self._lines = self._lines, deque()
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            lines.append(f"sockade: {dropped} log lines were dropped because nobody read them")
+        return "".join(f"{line}\n" for line in lines) if lines else None

@@ -1,0 +1,143 @@
+"""Sets up logging once: one format, one stream, for Sockade and the libraries it stands on.
+
+Readable on a terminal, JSON lines elsewhere. Whatever is logged is escaped, and one record is one line, except a
+traceback on a terminal, whose lines are indented so that none of them passes for a record.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from sockade.telemetry.escape import escape
+from sockade.telemetry.lines import LineWriter
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from typing import TextIO
+
+    from structlog.typing import Processor
+
+    from sockade.settings import LogSettings
+
+AUDIT = "sockade.audit"
+TRACEBACK = "error.stack_trace"
+LONGEST_TRACEBACK = 20_000
+
+# They tell of each connection what the audit log tells once, or of each query what nobody asked.
+QUIET = ("uvicorn", "websockets", "sockade.websockets", "asyncio", "sqlalchemy", "aiosqlite", "alembic")
+SILENT = ("uvicorn.access",)
+
+# ECS names (Elastic Common Schema) where structlog has its own.
+ECS = {"event": "message", "level": "log.level", "logger": "log.logger", "exception": TRACEBACK}
+
+
+def set_up(settings: LogSettings, stream: TextIO | None = None) -> LineWriter:
+    """Route every log of this process to `stream` (standard error); return its writer, to be closed at the end.
+
+    A later call replaces an earlier one.
+    """
+    target = stream or sys.stderr
+    writer = LineWriter(target)
+    handler = _Handler(writer)
+    handler.setFormatter(_formatter(settings, terminal=target.isatty()))
+    _route(handler, settings.level.upper())
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    return writer
+
+
+class _Handler(logging.Handler):
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._writer.write(self.format(record))
+        except Exception:  # noqa: BLE001 - a log must not break what it tells of
+            self._writer.write(f"sockade: a record of {record.name!r} could not be written")
+
+
+def _route(handler: logging.Handler, level: str) -> None:
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    logging.getLogger(AUDIT).setLevel(logging.INFO)  # Security events are written at every level.
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for name in ("uvicorn", "uvicorn.error", *SILENT):
+        # uvicorn may have been given handlers of its own.
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+
+
+def _shared() -> list[Processor]:
+    return [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="@timestamp"),
+        structlog.processors.format_exc_info,
+    ]
+
+
+def _formatter(settings: LogSettings, *, terminal: bool) -> logging.Formatter:
+    console = settings.format == "console" or (settings.format == "auto" and terminal)
+    if console:
+        # https://no-color.org: present and not empty.
+        colors = terminal and not os.environ.get("NO_COLOR")
+        rendering: list[Processor] = [
+            _indented_traceback,
+            structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="@timestamp", pad_event_to=0),
+        ]
+    else:
+        rendering = [_ecs, structlog.processors.JSONRenderer(serializer=_json)]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_shared(),
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _escaped, *rendering],
+    )
+
+
+def _escaped(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {escape(str(key)): _safe(key, value) for key, value in event.items()}
+
+
+def _safe(key: str, value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if key == "exception":
+        return "\n".join(escape(line) for line in str(value)[-LONGEST_TRACEBACK:].split("\n"))
+    return escape(str(value))
+
+
+def _ecs(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    first = {"@timestamp": event.pop("@timestamp", None)}
+    return first | {ECS.get(key, key): value for key, value in event.items()}
+
+
+def _json(event: Any, **_options: Any) -> str:
+    return json.dumps(event, default=str, separators=(",", ":"))
+
+
+def _indented_traceback(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if "exception" in event:
+        event["exception"] = "\n".join(f"    | {line}" for line in str(event["exception"]).split("\n"))
+    return event

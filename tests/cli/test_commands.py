@@ -1,0 +1,202 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sockade.cli import main as entry
+from sockade.errors import StartError, StorageError, UsageError
+
+from .conftest import Sockade
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
+
+
+# What an error means for the exit status.
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (UsageError("One."), 2, "sockade: One.\n"),
+        (StartError("One."), 3, "sockade: One.\n"),
+        (StorageError("One."), 3, "sockade: One.\n"),
+        (PermissionError(13, "Permission denied", "x.db"), 3, "sockade: x.db cannot be used (Permission denied).\n"),
+        (OSError("odd"), 3, "sockade: The system cannot be used (odd).\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_an_error_is_one_sentence_and_a_status(
+    sockade: Sockade, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, told: str
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(entry, "app", fail)
+    assert sockade() == (status, "", told)
+
+
+def test_an_interrupt_inside_a_command_is_130(sockade: Sockade, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sockade.cli.check.problems", interrupt)
+    assert sockade("check")[0] == 130
+
+
+def test_a_command_that_is_none_is_usage(sockade: Sockade) -> None:
+    status, _, err = sockade("frobnicate")
+    assert status == 2
+    assert "No such command 'frobnicate'" in err
+
+
+def test_settings_that_are_wrong_are_told_one_sentence_a_line(sockade: Sockade) -> None:
+    Path("sockade.toml").write_text("[server]\nprot = 1\n[limits]\nheaders = 0\n")
+    status, out, err = sockade("user", "list")
+    assert (status, out) == (3, "")
+    assert [line[:9] for line in err.splitlines()] == ["sockade: ", "sockade: "]
+
+
+def test_version(sockade: Sockade) -> None:
+    status, out, _ = sockade("version")
+    assert status == 0
+    assert re.fullmatch(r"sockade \d+\.\d+\.\d+\n", out)
+
+
+def test_the_module_runs_like_the_command() -> None:
+    ran = subprocess.run([sys.executable, "-m", "sockade", "version"], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("sockade ")
+
+
+def test_reference_lists_every_command(sockade: Sockade) -> None:
+    listed = set(re.findall(r"^## `sockade ([a-z]+(?: [a-z]+)?)", REFERENCE.read_text(), re.MULTILINE))
+    assert listed == set(commands(sockade))
+
+
+def commands(sockade: Sockade, *group: str) -> list[str]:
+    """Return the commands as the program itself lists them."""
+    listing = sockade(*group, "--help")[1].partition("Commands:")[2]
+    names = re.findall(r"^  (\w+)", listing, re.MULTILINE)
+    if not names:
+        return [" ".join(group)]
+    return [name for word in names for name in commands(sockade, *group, word)]
+
+
+# check
+
+
+def test_check_of_nothing_is_fine(sockade: Sockade) -> None:
+    assert sockade("check") == (0, "The settings are fine.\n", "")
+
+
+def test_check_tells_every_problem_and_what_is_weakened(sockade: Sockade) -> None:
+    Path("sockade.toml").write_text(
+        "[server]\nhost = '0.0.0.0'\nnames = ['a b']\n[limits]\nheaders = 65\n[origins]\nallowed = ['*']\n"
+    )
+    status, out, _ = sockade("check")
+    assert status == 1
+    assert [line.split()[0] for line in out.splitlines()] == ["problem"] * 3 + ["weakened"] * 2
+    assert "fine" not in out
+
+
+def test_check_of_unknown_keys_tells_the_rest_as_well(sockade: Sockade) -> None:
+    Path("sockade.toml").write_text("[server]\nhost = '0.0.0.0'\n[logs]\n")
+    status, out, _ = sockade("check")
+    assert (status, len(out.splitlines())) == (1, 2)
+
+
+def test_check_in_json(sockade: Sockade) -> None:
+    Path("own.toml").write_text("[limits]\nheaders = 65\n")
+    status, out, _ = sockade("check", "--json", "--config", "own.toml")
+    assert status == 0
+    assert json.loads(out) == {"problems": [], "weakened": ["limits.headers is 65, above the default of 64."]}
+
+
+# init
+
+
+def test_init_leaves_what_check_finds_fine(sockade: Sockade, folder: Path) -> None:
+    status, out, _ = sockade("init")
+    assert status == 0
+    assert "sockade.toml written" in out
+    assert (folder / ".sockade" / "ca.pem").exists()
+    assert (folder / ".sockade").stat().st_mode & 0o777 == 0o700
+    assert sockade("check")[:2] == (0, "The settings are fine.\n")
+
+
+def test_every_line_of_the_settings_file_is_a_setting(sockade: Sockade) -> None:
+    sockade("init")
+    path = Path("sockade.toml")
+    path.write_text(re.sub(r"^# (?=\w+ = )", "", path.read_text(), flags=re.MULTILINE))
+    out = sockade("check")[1]
+    assert "is not" not in out.replace("is not a PEM", "")
+    assert "tls.certificate (fullchain.pem) cannot be read" in out
+
+
+def test_init_keeps_a_file_that_is_there(sockade: Sockade) -> None:
+    Path("sockade.toml").write_text("[server]\nport = 1\n")
+    status, out, _ = sockade("init")
+    assert status == 0
+    assert "stays as it is" in out
+    assert Path("sockade.toml").read_text() == "[server]\nport = 1\n"
+
+
+def test_init_writes_down_the_data_directory_that_was_asked_for(sockade: Sockade, folder: Path) -> None:
+    data = folder / 'my "own" data'
+    assert sockade("init", "--config", "own.toml", "--data-dir", str(data))[0] == 0
+    assert sockade("cert", "show", "--config", "own.toml")[1].startswith(str(data))
+
+
+def test_init_refuses_settings_that_are_refused(sockade: Sockade) -> None:
+    Path("sockade.toml").write_text("[server]\nhost = '0.0.0.0'\n")
+    status, _, err = sockade("init")
+    assert status == 3
+    assert "server.host" in err
+    assert not Path(".sockade").exists()
+
+
+# cert
+
+
+def test_cert_show_before_there_is_one_says_what_to_do(sockade: Sockade) -> None:
+    status, _, err = sockade("cert", "show")
+    assert status == 3
+    assert "run sockade init" in err
+
+
+def test_cert_show_tells_of_the_leaf_and_its_ca(sockade: Sockade) -> None:
+    sockade("init")
+    status, out, _ = sockade("cert", "show")
+    assert status == 0
+    assert out.count("issuer   CN=Sockade local CA") == 2
+    assert "names    localhost, 127.0.0.1, ::1" in out
+
+
+def test_cert_renew_makes_another_leaf_of_the_same_ca(sockade: Sockade) -> None:
+    sockade("init")
+    before = sockade("cert", "show")[1].splitlines()
+    assert sockade("cert", "renew")[0] == 0
+    after = sockade("cert", "show")[1].splitlines()
+    assert before[5] != after[5]
+    assert before[6:] == after[6:]
+
+
+def test_cert_trust_names_the_ca(sockade: Sockade, folder: Path) -> None:
+    status, out, _ = sockade("cert", "trust", "--data-dir", "data")
+    assert status == 0
+    assert str(folder / "data" / "ca.pem") in out
+    assert "update-ca-certificates" in out
+
+
+def test_cert_commands_know_a_configured_certificate(sockade: Sockade) -> None:
+    sockade("init", "--data-dir", "data")
+    Path("sockade.toml").write_text("[tls]\ncertificate = 'data/tls/server.pem'\nkey = 'data/tls/server.pem'\n")
+    status, out, _ = sockade("cert", "show")
+    assert status == 0
+    assert out.count("subject") == 1
+    for command in ("trust", "renew"):
+        status, _, err = sockade("cert", command)
+        assert status == 2
+        assert "tls.certificate is set" in err

@@ -1,0 +1,159 @@
+"""Every broker keeps the same promises."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sockade.brokers.memory import MemoryBroker
+from sockade.brokers.sqlite import SqliteBroker
+from sockade.clock import SteppedClock
+from sockade.messaging.broker import IDEMPOTENCY_SECONDS, META_SECONDS, Broker, Draft, Keep, Position, Publication
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+KEEP = Keep(size=3, seconds=60)
+
+
+class Bench:
+    """A broker, its clock, and what it delivered."""
+
+    def __init__(self, broker: Broker, clock: SteppedClock) -> None:
+        self.broker = broker
+        self.clock = clock
+        self.delivered: list[tuple[str, int, bytes]] = []
+
+    def deliver(self, channel: str, publication: Publication, position: Position) -> None:
+        assert publication.offset == position.offset
+        self.delivered.append((channel, publication.offset, publication.data))
+
+    async def publish(self, text: str, channel: str = "news", keep: Keep | None = KEEP, key: str = "") -> Position:
+        return (await self.broker.publish(channel, Draft(text.encode(), self.clock.wall()), keep, key)).position
+
+    async def texts(self, channel: str = "news", **options: int | bool) -> list[str]:
+        history = await self.broker.history(channel, **options)  # type: ignore[arg-type]
+        return [one.data.decode() for one in history.publications]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    clock = SteppedClock()
+    broker: Broker = MemoryBroker(clock) if request.param == "memory" else SqliteBroker(tmp_path, clock)
+    bench = Bench(broker, clock)
+    await broker.start(bench.deliver)
+    yield bench
+    await broker.close()
+
+
+async def test_offsets_count_from_1_and_are_delivered_in_order(bench: Bench) -> None:
+    positions = [await bench.publish(text) for text in "abc"]
+    assert [position.offset for position in positions] == [1, 2, 3]
+    assert len({position.epoch for position in positions}) == 1
+    assert positions[0].epoch
+    assert bench.delivered == [("news", 1, b"a"), ("news", 2, b"b"), ("news", 3, b"c")]
+
+
+async def test_what_is_published_at_once_keeps_its_order(bench: Bench) -> None:
+    texts = [str(number) for number in range(100)]
+    positions = await asyncio.gather(*(bench.publish(text) for text in texts))
+    assert [position.offset for position in positions] == list(range(1, 101))
+    assert bench.delivered == [("news", number + 1, text.encode()) for number, text in enumerate(texts)]
+
+
+async def test_a_publication_is_delivered_before_its_publisher_is_answered(bench: Bench) -> None:
+    await bench.publish("a")
+    assert bench.delivered == [("news", 1, b"a")]
+
+
+async def test_history_is_bounded_by_size(bench: Bench) -> None:
+    for text in "abcde":
+        await bench.publish(text)
+    assert await bench.texts() == ["c", "d", "e"]
+
+
+async def test_history_is_bounded_by_age(bench: Bench) -> None:
+    await bench.publish("a")
+    bench.clock.step(40)
+    await bench.publish("b")
+    bench.clock.step(30)
+    assert await bench.texts() == ["b"]
+    bench.clock.step(30)
+    assert await bench.texts() == []
+
+
+async def test_offset_and_epoch_outlive_the_publications(bench: Bench) -> None:
+    before = await bench.publish("a")
+    bench.clock.step(META_SECONDS - 1)
+    assert (await bench.broker.history("news")).top == before
+    assert await bench.publish("b") == Position(2, before.epoch)
+    bench.clock.step(META_SECONDS + 1)
+    after = (await bench.broker.history("news")).top
+    assert after.offset == 0
+    assert after.epoch != before.epoch
+
+
+async def test_history_since_limit_and_reverse(bench: Bench) -> None:
+    for text in "abc":
+        await bench.publish(text)
+    assert await bench.texts(since=1) == ["b", "c"]
+    assert await bench.texts(since=1, limit=1) == ["b"]
+    assert await bench.texts(limit=2) == ["a", "b"]
+    assert await bench.texts(limit=2, reverse=True) == ["c", "b"]
+    assert await bench.texts(since=3, reverse=True) == ["b", "a"]
+    assert await bench.texts(limit=0) == []
+    assert await bench.texts(since=9) == []
+    assert (await bench.broker.history("news", limit=0)).top.offset == 3
+
+
+async def test_a_stream_begins_with_the_first_look_at_it(bench: Bench) -> None:
+    seen = (await bench.broker.history("news")).top
+    assert seen.offset == 0
+    assert await bench.publish("a") == Position(1, seen.epoch)
+    assert (await bench.broker.history("other")).top.epoch != seen.epoch
+
+
+async def test_removed_history_keeps_its_position(bench: Bench) -> None:
+    position = await bench.publish("a")
+    await bench.broker.remove_history("news")
+    await bench.broker.remove_history("never seen")
+    assert await bench.texts() == []
+    assert (await bench.broker.history("news")).top == position
+    assert await bench.publish("b") == Position(2, position.epoch)
+
+
+async def test_a_channel_without_history_has_no_position(bench: Bench) -> None:
+    assert await bench.publish("a", keep=None) == Position(0, "")
+    assert bench.delivered == [("news", 0, b"a")]
+    assert await bench.texts() == []
+
+
+@pytest.mark.parametrize("keep", [KEEP, None])
+async def test_the_same_key_twice_is_one_delivery_and_the_same_answer(bench: Bench, keep: Keep | None) -> None:
+    """Case 69."""
+    first = await bench.publish("a", keep=keep, key="k")
+    await bench.publish("b", keep=keep)
+    again = await bench.broker.publish("news", Draft(b"a", bench.clock.wall()), keep, "k")
+    assert (again.position, again.repeated) == (first, True)
+    assert [data for _, _, data in bench.delivered] == [b"a", b"b"]
+    # Another channel's key is another key, and a key is not remembered for ever.
+    await bench.publish("a", "other", keep, key="k")
+    bench.clock.step(IDEMPOTENCY_SECONDS + 1)
+    await bench.publish("c", keep=keep, key="k")
+    assert [data for _, _, data in bench.delivered] == [b"a", b"b", b"a", b"c"]
+
+
+async def test_the_same_key_at_once_is_one_delivery(bench: Bench) -> None:
+    positions = await asyncio.gather(*(bench.publish("a", key="k") for _ in range(20)))
+    assert len(set(positions)) == 1
+    assert len(bench.delivered) == 1
+
+
+async def test_publications_carry_what_they_were_given(bench: Bench) -> None:
+    draft = Draft(b'"x"', bench.clock.wall(), info=b'{"user":"ada"}', tags=b'{"a":"b"}')
+    await bench.broker.publish("news", draft, KEEP)
+    (found,) = (await bench.broker.history("news")).publications
+    assert found == Publication(1, b'"x"', draft.time, b'{"user":"ada"}', b'{"a":"b"}')

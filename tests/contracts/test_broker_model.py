@@ -1,0 +1,155 @@
+"""Random histories of publishes, reads, waits and restarts: each broker answers as a small model does."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from sockade.brokers.memory import MemoryBroker
+from sockade.brokers.sqlite import SqliteBroker
+from sockade.clock import SteppedClock
+from sockade.messaging.broker import IDEMPOTENCY_SECONDS, META_SECONDS, NO_LIMIT, Broker, Draft, Keep, Publication
+
+if TYPE_CHECKING:
+    from sockade.messaging.broker import Position
+
+CHANNELS = st.sampled_from(["a", "b"])
+KEEPS = st.sampled_from([None, Keep(1, 60), Keep(3, 60), Keep(5, 10)])
+KEYS = st.sampled_from(["", "", "k1", "k2"])
+
+
+class Model:
+    """What a broker is: thirty lines that keep everything and forget on asking."""
+
+    def __init__(self) -> None:
+        self.logs: dict[str, list[tuple[int, str, float]]] = {}
+        self.tops: dict[str, tuple[int, float]] = {}
+        self.incarnations: dict[str, int] = {}
+        self.keys: dict[tuple[str, str], tuple[int, float]] = {}
+        self.delivered: list[tuple[str, int, str]] = []
+
+    def top(self, channel: str, now: float) -> int:
+        top, used_at = self.tops.get(channel, (0, float("-inf")))
+        if used_at + META_SECONDS <= now:
+            self.tops[channel], self.logs[channel], top = (0, now), [], 0
+            self.incarnations[channel] = self.incarnations.get(channel, 0) + 1
+        return top
+
+    def publish(self, channel: str, text: str, keep: Keep | None, key: str, now: float) -> int:
+        offset, until = self.keys.get((channel, key), (0, 0.0))
+        if key and until > now:
+            return offset
+        offset = self.top(channel, now) + 1 if keep else 0
+        if keep:
+            self.tops[channel] = (offset, now)
+            self.logs[channel] = [*self.logs.get(channel, []), (offset, text, now + keep.seconds)][-keep.size :]
+        if key:
+            self.keys[channel, key] = (offset, now + IDEMPOTENCY_SECONDS)
+        self.delivered.append((channel, offset, text))
+        return offset
+
+    def history(self, channel: str, since: int | None, limit: int, now: float, *, reverse: bool) -> list[str]:
+        self.top(channel, now)
+        found = [(offset, text) for offset, text, end in self.logs.get(channel, []) if end > now]
+        if reverse:
+            found = [one for one in reversed(found) if since is None or one[0] < since]
+        else:
+            found = [one for one in found if since is None or one[0] > since]
+        return [text for _, text in (found if limit == NO_LIMIT else found[:limit])]
+
+
+class AgainstModel(RuleBasedStateMachine):
+    """The rules; what is compared is every answer, every delivery, and that epochs last as long as they must."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.loop = asyncio.new_event_loop()
+        self.clock = SteppedClock()
+        self.model = Model()
+        self.delivered: list[tuple[str, int, str]] = []
+        self.epochs: dict[tuple[str, int], str] = {}
+        self.count = 0
+
+    def make(self) -> Broker:
+        raise NotImplementedError
+
+    @initialize()
+    def begin(self) -> None:
+        self.broker = self.make()
+        self.loop.run_until_complete(self.broker.start(self.deliver))
+
+    def deliver(self, channel: str, publication: Publication, position: Position) -> None:
+        self.delivered.append((channel, publication.offset, publication.data.decode()))
+
+    @rule(channel=CHANNELS, keep=KEEPS, key=KEYS)
+    def publish(self, channel: str, keep: Keep | None, key: str) -> None:
+        self.count += 1
+        now, text = self.clock.wall(), str(self.count)
+        published = self.loop.run_until_complete(self.broker.publish(channel, Draft(text.encode(), now), keep, key))
+        assert published.position.offset == self.model.publish(channel, text, keep, key, now)
+        assert self.delivered == self.model.delivered
+        if keep and not published.repeated:
+            self.check_epoch(channel, published.position.epoch)
+
+    @rule(
+        channel=CHANNELS,
+        since=st.none() | st.integers(0, 8),
+        limit=st.sampled_from([NO_LIMIT, 0, 1, 2]),
+        reverse=st.booleans(),
+    )
+    def read(self, channel: str, since: int | None, limit: int, *, reverse: bool) -> None:
+        history = self.loop.run_until_complete(self.broker.history(channel, since=since, limit=limit, reverse=reverse))
+        expected = self.model.history(channel, since, limit, self.clock.wall(), reverse=reverse)
+        assert [one.data.decode() for one in history.publications] == expected
+        assert history.top.offset == self.model.tops[channel][0]
+        self.check_epoch(channel, history.top.epoch)
+
+    def check_epoch(self, channel: str, epoch: str) -> None:
+        """One incarnation has one epoch, and no other has it."""
+        key = (channel, self.model.incarnations[channel])
+        assert self.epochs.setdefault(key, epoch) == epoch
+        assert len(set(self.epochs.values())) == len(self.epochs)
+
+    @rule(channel=CHANNELS)
+    def remove(self, channel: str) -> None:
+        self.loop.run_until_complete(self.broker.remove_history(channel))
+        self.model.logs[channel] = []
+
+    @rule(seconds=st.sampled_from([1, 9, 61, IDEMPOTENCY_SECONDS, META_SECONDS]))
+    def wait(self, seconds: float) -> None:
+        self.clock.step(seconds)
+
+    def teardown(self) -> None:
+        self.loop.run_until_complete(self.broker.close())
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+
+class MemoryAgainstModel(AgainstModel):
+    def make(self) -> Broker:
+        return MemoryBroker(self.clock)
+
+
+class SqliteAgainstModel(AgainstModel):
+    def make(self) -> Broker:
+        return SqliteBroker(self.folder, self.clock)
+
+    @rule()
+    def restart(self) -> None:
+        self.loop.run_until_complete(self.broker.close())
+        self.begin()
+
+
+# Ten thousand histories of each, with `make fuzz`; in the tests as many as take a few seconds.
+MemoryAgainstModel.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+SqliteAgainstModel.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestMemoryAgainstModel = MemoryAgainstModel.TestCase
+TestSqliteAgainstModel = SqliteAgainstModel.TestCase

@@ -1,0 +1,67 @@
+"""Somebody in front of the page: what they do and what they see, in the words of the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import Page, expect
+
+from tests.running import PASSWORD
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Locator
+
+
+class Visitor:
+    """One tab. `faults` holds what a page that is in order never has: script errors and breaches of its policy."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.context = context
+        self.url = url
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(15_000)
+        self.faults: list[str] = []
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("dialog", self._dialog)
+        self.page.on("console", self._console)
+
+    def _dialog(self, dialog: Dialog) -> None:
+        self.faults.append(dialog.message)
+        dialog.dismiss()
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if any(word in message.text for word in ("Content Security Policy", "Trusted", "Uncaught")):
+            self.faults.append(message.text)
+
+    def open(self, link: str | None = None) -> Visitor:
+        self.page.goto(link or self.url)
+        return self
+
+    def sign_in(self, name: str) -> Visitor:
+        self.open()
+        self.page.get_by_role("textbox", name="Name", exact=True).fill(name)
+        self.page.get_by_label("Password", exact=True).fill(PASSWORD)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.sees_connection("Connected")
+        return self
+
+    def say(self, text: str) -> None:
+        self.page.get_by_label("Message", exact=True).fill(text)
+        self.page.get_by_label("Message", exact=True).press("Enter")
+
+    def sees_connection(self, state: str) -> None:
+        expect(self.page.locator("#connection-text")).to_have_text(state, timeout=45_000)
+
+    def sees_sign_in(self, note: str) -> None:
+        expect(self.page.get_by_role("heading", name="Sign in")).to_be_visible()
+        expect(self.page.locator("#sign-in-note")).to_contain_text(note)
+
+    def sees_lines(self, *texts: str) -> None:
+        expect(self.lines).to_have_text(list(texts))
+
+    def sees_here(self, *names: str) -> None:
+        expect(self.page.locator("#people-list .speaker")).to_have_text(list(names))
+
+    @property
+    def lines(self) -> Locator:
+        return self.page.locator("#log .line")

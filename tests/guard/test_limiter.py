@@ -1,0 +1,48 @@
+"""Handshakes by address, bans of users and addresses."""
+
+from __future__ import annotations
+
+import pytest
+
+from sockade.guard.limiter import Limiter
+from sockade.protocol.reasons import Reason
+from sockade.settings import LimitSettings
+
+
+@pytest.fixture
+def limiter() -> Limiter:
+    return Limiter(LimitSettings(), 0.0)
+
+
+def test_thirty_new_connections_a_minute_and_address(limiter: Limiter) -> None:
+    answers = [limiter.judge_address("192.0.2.1", 0.0) for _ in range(31)]
+    assert answers[:30] == [None] * 30
+    refusal = answers[30]
+    assert refusal is not None
+    assert (refusal.reason, refusal.retry_after) == (Reason.RATE, 2)
+    assert limiter.judge_address("192.0.2.1", 2.0) is None
+    assert limiter.judge_address("192.0.2.2", 0.0) is None
+
+
+def test_addresses_within_one_ipv6_site_share_one_allowance(limiter: Limiter) -> None:
+    answers = [limiter.judge_address(f"2001:db8::{number:x}", 0.0) for number in range(31)]
+    assert answers[30] is not None
+
+
+def test_three_strikes_refuse_the_user_and_the_address_for_a_while(limiter: Limiter) -> None:
+    for _ in range(3):
+        assert limiter.judge_user("ada", 0.0) is None
+        limiter.strike("ada", "192.0.2.1", 0.0)
+    user, address = limiter.judge_user("ada", 0.0), limiter.judge_address("192.0.2.1", 0.0)
+    assert user is not None
+    assert address is not None
+    assert user.retry_after == address.retry_after == 60
+    assert limiter.judge_user("bob", 0.0) is None
+    assert limiter.judge_user("ada", 60.0) is None
+    assert limiter.judge_address("192.0.2.1", 60.0) is None
+
+
+def test_a_user_named_like_an_address_is_another(limiter: Limiter) -> None:
+    for _ in range(3):
+        limiter.strike("192.0.2.9", "192.0.2.1", 0.0)
+    assert limiter.judge_address("192.0.2.9", 0.0) is None

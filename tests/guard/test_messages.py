@@ -1,0 +1,161 @@
+"""One message judged: expiry, rates, kind, text, shape, and what rejected messages cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sockade.guard.messages import (
+    BAD_SHAPE,
+    BAD_TEXT,
+    BINARY_UNEXPECTED,
+    EXPIRED,
+    OVER_RATE,
+    TOO_FAST,
+    TOO_MANY_INVALID,
+    Close,
+    MessageRules,
+    Rates,
+    Reject,
+    Standing,
+    decide,
+)
+from sockade.guard.rates import Bucket
+from sockade.guard.text import clean
+from sockade.protocol.codec import DecodeError, decode
+from sockade.settings import LimitSettings
+
+RATES = Rates.of(LimitSettings())
+PLAIN = MessageRules()
+
+
+class Say(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+    count: int = 0
+    size: float = 0
+
+
+def standing(user: Bucket | None = None, total: Bucket | None = None) -> Standing:
+    return Standing(RATES, user or Bucket(RATES.user, 0.0), total or Bucket(RATES.total, 0.0), 0.0)
+
+
+def judge(message: str | bytes, rules: MessageRules = PLAIN, now: float = 0.0) -> Any:
+    return decide(message, rules, standing(), math.inf, now)
+
+
+def test_a_text_is_allowed_as_it_is() -> None:
+    message = "Grüße, 世界 👩‍👩‍👧 — tab\tand\r\nline"
+    assert judge(message) == message
+
+
+def test_what_comes_after_expiry_is_not_dispatched() -> None:
+    assert decide("x", PLAIN, standing(), 10.0, 9.9) == "x"
+    assert decide("x", PLAIN, standing(), 10.0, 10.0) is EXPIRED
+
+
+def test_over_the_rate_messages_are_rejected_and_then_the_connection_closes() -> None:
+    mine = standing()
+    answers = [decide("x", PLAIN, mine, math.inf, 0.0) for _ in range(31)]
+    assert answers[:20] == ["x"] * 20
+    assert answers[20:29] == [OVER_RATE] * 9
+    assert answers[29] is TOO_FAST
+    assert TOO_FAST.strike
+
+
+def test_bytes_have_a_rate_too() -> None:
+    mine = standing()
+    answers = [decide("x" * 65_536, PLAIN, mine, math.inf, 0.0) for _ in range(5)]
+    assert [isinstance(answer, str) for answer in answers] == [True] * 4 + [False]
+
+
+def test_one_user_on_five_connections_shares_one_allowance() -> None:
+    user = Bucket(RATES.user, 0.0)
+    connections = [standing(user) for _ in range(5)]
+    allowed = sum(decide("x", PLAIN, one, math.inf, 0.0) == "x" for one in connections for _ in range(20))
+    assert allowed == 40
+
+
+def test_all_connections_share_a_total() -> None:
+    total = Bucket(RATES.total, 0.0)
+    total.take(0.0, LimitSettings().total_messages_per_second - 1)
+    assert decide("x", PLAIN, standing(total=total), math.inf, 0.0) == "x"
+    assert decide("x", PLAIN, standing(total=total), math.inf, 0.0) is OVER_RATE
+
+
+def test_ten_invalid_messages_close_and_a_minute_forgives() -> None:
+    mine = standing()
+    answers = [decide("\x00", PLAIN, mine, math.inf, number / 5) for number in range(10)]
+    assert answers == [BAD_TEXT] * 9 + [TOO_MANY_INVALID]
+    slow = standing()
+    assert all(decide("\x00", PLAIN, slow, math.inf, number * 7.0) is BAD_TEXT for number in range(50))
+
+
+def test_binary_closes_unless_it_is_spoken() -> None:
+    assert judge(b"x") is BINARY_UNEXPECTED
+    assert judge(b"x", MessageRules(binary=True)) == b"x"
+
+
+@pytest.mark.parametrize("bad", ["a\x00b", "\x1b[31m", "\x7f", "\u202eabc", "\u2066", "\u2028", "\ufeff", "\U000e0041"])
+def test_characters_that_no_text_needs_are_rejected(bad: str) -> None:
+    assert judge(bad) is BAD_TEXT
+
+
+def test_text_is_in_one_normal_form() -> None:
+    assert judge("e\u0301") == "\u00e9"
+
+
+def test_a_typed_message_arrives_as_its_type() -> None:
+    assert judge('{"text":"hi"}', MessageRules(shape=Say)) == Say("hi")
+
+
+BAD_SHAPES = [
+    "hi",
+    "",
+    "[]",
+    '{"text":1}',
+    '{"text":"a","other":1}',
+    '{"text":"a","__proto__":{}}',
+    '{"text":"a","text":"b"}',
+    '{"text":"a","count":NaN}',
+    '{"text":"a","size":1e400}',
+    '{"text":"a","count":' + "9" * 5000 + "}",
+    '{"text":' + "[" * 33 + "]" * 33 + "}",
+    "[" * 60_000,
+    '{"text":"\\ud800',
+]
+
+
+@pytest.mark.parametrize("bad", BAD_SHAPES)
+def test_another_shape_is_rejected(bad: str) -> None:
+    assert judge(bad, MessageRules(shape=Say)) is BAD_SHAPE
+
+
+def test_brackets_within_strings_are_no_nesting() -> None:
+    text = "[" * 100 + '\\"{'
+    assert decode('{"text":"' + text + '"}', Say).text == text.replace('\\"', '"')
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200), st.sampled_from([PLAIN, MessageRules(shape=Say)]))
+def test_any_message_is_decided(message: str | bytes, rules: MessageRules) -> None:
+    assert isinstance(judge(message, rules), str | Say | Reject | Close)
+
+
+@given(st.text())
+def test_clean_text_is_clean(text: str) -> None:
+    once = clean(text)
+    assert once is None or clean(once) == once
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner)))
+def test_decoding_never_raises_anything_else(value: object) -> None:
+    try:
+        decode(msgspec.json.encode(value).decode(), list)  # type: ignore[misc]
+    except DecodeError:
+        pass
+    except OverflowError:  # what msgspec cannot encode is not ours to decode
+        pass

@@ -1,0 +1,412 @@
+"""The channel protocol over a noted transport: every command, its answers, and what others hear of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sockade.brokers.memory import MemoryBroker
+from sockade.errors import StorageError, UsageError
+from sockade.guard.handshake import Refuse
+from sockade.guard.identity import Credential, Identity
+from sockade.messaging.application import Sockade
+from sockade.messaging.broker import Draft, Keep, Position, Publication
+from sockade.messaging.channels import History, Message
+from sockade.messaging.client import CONNECT_SECONDS, PATH, SUBSCRIPTIONS, ChannelProtocol
+from sockade.messaging.node import Node
+from sockade.protocol.reasons import Reason
+from sockade.protocol.replies import DisconnectCode
+
+if TYPE_CHECKING:
+    from .conftest import NotedTransport, Room
+
+
+class Say(Message, frozen=True):
+    text: str
+
+
+class Talk:
+    """One SDK: sends commands and reads what comes."""
+
+    def __init__(self, transport: NotedTransport, room: Room) -> None:
+        self.transport = transport
+        self.room = room
+        self.ids = 0
+
+    async def send(self, text: str) -> list[dict[str, Any]]:
+        """Send a message and return every object that came back to it."""
+        before = len(self.heard())
+        self.transport.connection.receive(text)
+        await self.room.turn()
+        return self.heard()[before:]
+
+    async def ask(self, method: str, /, **body: Any) -> dict[str, Any]:
+        """Do one command and return its reply, without the id."""
+        self.ids += 1
+        found = await self.send(json.dumps({"id": self.ids, method: body}))
+        (reply,) = [one for one in found if one.get("id") == self.ids]
+        return {key: value for key, value in reply.items() if key != "id"}
+
+    def heard(self) -> list[dict[str, Any]]:
+        """Everything that was sent to this client so far."""
+        data, found = b"".join(self.transport.written), []
+        while data:
+            length, start = data[1], 2
+            if length == 126:
+                length, start = int.from_bytes(data[2:4], "big"), 4
+            found.append(json.loads(data[start : start + length]))
+            data = data[start + length :]
+        return found
+
+    def pushes(self, kind: str) -> list[dict[str, Any]]:
+        return [one["push"] for one in self.heard() if kind in one.get("push", {})]
+
+    @property
+    def closed(self) -> int | None:
+        return self.transport.closed[0] if self.transport.closed else None
+
+
+class House:
+    """A node with declared channels, and whoever comes in."""
+
+    def __init__(self, app: Sockade, room: Room) -> None:
+        self.app = app
+        self.room = room
+        self.broker = MemoryBroker(room.clock)
+        self.node = Node(self.broker, app.channels, room.clock)
+        self.tokens: dict[str, Identity | Refuse] = {}
+        app.endpoints[PATH] = ChannelProtocol(self.node, self.verify).endpoint()
+        app.bind(room.hub, self.node)
+
+    async def verify(self, credential: Credential) -> Identity | Refuse:
+        return self.tokens.get(credential.value.reveal(), Refuse(Reason.TOKEN_INVALID))
+
+    async def enter(self, user: str = "ada", *, connect: bool = True) -> Talk:
+        talk = Talk(await self.room.join(user, PATH), self.room)
+        if connect:
+            assert "connect" in await talk.ask("connect")
+        return talk
+
+
+@pytest.fixture
+async def house(app: Sockade, room: Room) -> House:
+    @app.channel("room:{name}", history=History(size=3, seconds=60), presence=True, join_leave=True)
+    class Rooms:
+        message = Say
+
+        def may_subscribe(self, identity: Identity, name: str) -> bool:
+            return name != "secret" or identity.role == "admin"
+
+        def may_publish(self, identity: Identity, name: str) -> bool:
+            return identity.user != "mute"
+
+    @app.channel("ticker")
+    class Ticker:
+        pass
+
+    house = House(app, room)
+    await house.node.start()
+    return house
+
+
+async def test_connect_confirms_who_is_here(house: House) -> None:
+    talk = await house.enter(connect=False)
+    reply = (await talk.ask("connect", name="js"))["connect"]
+    assert reply["client"] == talk.transport.connection.id
+    assert (reply["ping"], reply["pong"]) == (25, True)
+    assert "expires" not in reply
+
+
+async def test_nothing_is_dispatched_before_connect_nor_connect_twice(house: House) -> None:
+    early = await house.enter(connect=False)
+    await early.send('{"id":1,"subscribe":{"channel":"room:a"}}')
+    assert early.closed == DisconnectCode.BAD_REQUEST
+    assert house.node.present("room:a") == {}
+    twice = await house.enter()
+    await twice.send('{"id":2,"connect":{}}')
+    assert twice.closed == DisconnectCode.BAD_REQUEST
+
+
+async def test_a_connection_that_says_nothing_is_stale(house: House) -> None:
+    silent, prompt = await house.enter(connect=False), await house.enter()
+    left = silent.transport.connection.state.silence.when() - asyncio.get_running_loop().time()
+    assert 0 < left <= CONNECT_SECONDS
+    for talk in (silent, prompt):
+        talk.transport.connection.state.client.expect_connect()
+    assert silent.closed == DisconnectCode.STALE
+    assert prompt.closed is None
+
+
+@pytest.mark.parametrize("bad", ["nonsense", "{", '{"id":1,"nothing":{}}', '{"id":9,"publish":{"channel":"a"}}'])
+async def test_a_malformed_message_is_a_bad_request(house: House, bad: str) -> None:
+    talk = await house.enter()
+    await talk.send(bad)
+    assert talk.closed == DisconnectCode.BAD_REQUEST
+
+
+async def test_a_token_in_connect_must_name_the_same_user(house: House) -> None:
+    until = house.room.clock.wall() + 100
+    house.tokens = {
+        "mine": Identity("ada", role="guest", expires_at=until),
+        "other": Identity("eve", expires_at=until),
+        "old": Refuse(Reason.TOKEN_EXPIRED),
+    }
+    mine = await house.enter(connect=False)
+    reply = (await mine.ask("connect", token="mine"))["connect"]
+    assert (reply["expires"], reply["ttl"]) == (True, 100)
+    assert mine.transport.connection.identity.role == "guest"
+    for token in ("other", "unknown"):
+        talk = await house.enter(connect=False)
+        await talk.send(json.dumps({"id": 1, "connect": {"token": token}}))
+        assert talk.closed == DisconnectCode.INVALID_TOKEN
+    old = await house.enter(connect=False)
+    assert (await old.ask("connect", token="old"))["error"]["code"] == 109
+    assert old.closed is None
+    assert "connect" in await old.ask("connect", token="mine")
+
+
+async def test_refresh_goes_on_and_an_expired_token_ends(house: House) -> None:
+    house.tokens = {
+        "new": Identity("ada", expires_at=house.room.clock.wall() + 300),
+        "old": Refuse(Reason.TOKEN_EXPIRED),
+    }
+    talk = await house.enter()
+    assert (await talk.ask("refresh", token="new"))["refresh"]["ttl"] == 300
+    await talk.send('{"id":7,"refresh":{"token":"old"}}')
+    assert talk.closed == DisconnectCode.EXPIRED
+
+
+async def test_a_publication_reaches_every_subscriber_with_who_said_it(house: House) -> None:
+    ada, bob, away = [await house.enter(user) for user in ("ada", "bob", "carl")]
+    for talk in (ada, bob):
+        await talk.ask("subscribe", channel="room:a")
+    assert await ada.ask("publish", channel="room:a", data={"text": "hi"}) == {"publish": {}}
+    (push,) = bob.pushes("pub")
+    assert push["channel"] == "room:a"
+    assert (push["pub"]["data"], push["pub"]["offset"]) == ({"text": "hi"}, 1)
+    assert push["pub"]["info"] == {"user": "ada", "client": ada.transport.connection.id}
+    assert ada.pushes("pub") == [push]
+    assert away.pushes("pub") == []
+
+
+async def test_unknown_and_forbidden_channels_get_the_same_answer(house: House) -> None:
+    """Case 70."""
+    talk = await house.enter()
+    methods = {"subscribe": {}, "publish": {"data": {"text": "x"}}, "history": {}, "presence": {}, "presence_stats": {}}
+    for method, body in methods.items():
+        answers = [await talk.ask(method, channel=name, **body) for name in ("room:secret", "nowhere", "room:a:b")]
+        assert answers[0] == answers[1] == answers[2]
+        assert answers[0]["error"]["code"] == 103
+
+
+async def test_publishing_is_granted_never_assumed(house: House) -> None:
+    mute, ada = await house.enter("mute"), await house.enter()
+    assert (await mute.ask("publish", channel="room:a", data={"text": "x"}))["error"]["code"] == 103
+    assert (await ada.ask("publish", channel="ticker", data=1))["error"]["code"] == 103
+
+
+@pytest.mark.parametrize("data", [1, {}, {"text": 1}, {"text": "x", "user": "eve"}])
+async def test_data_of_another_type_is_a_bad_request(house: House, data: object) -> None:
+    talk = await house.enter()
+    assert (await talk.ask("publish", channel="room:a", data=data))["error"]["code"] == 107
+    assert talk.closed is None
+
+
+async def test_subscribing_twice_or_too_often_is_an_error(house: House) -> None:
+    talk = await house.enter()
+    await talk.ask("subscribe", channel="room:a")
+    assert (await talk.ask("subscribe", channel="room:a"))["error"]["code"] == 105
+    for number in range(SUBSCRIPTIONS - 1):
+        house.room.clock.step(1)
+        await talk.ask("subscribe", channel=f"room:{number}")
+    house.room.clock.step(1)
+    assert (await talk.ask("subscribe", channel="room:more"))["error"]["code"] == 106
+
+
+async def test_what_was_missed_is_recovered_once_and_in_order(house: House) -> None:
+    ada, bob = await house.enter(), await house.enter("bob")
+    first = (await bob.ask("subscribe", channel="room:a"))["subscribe"]
+    assert (first["recoverable"], first["positioned"], first.get("offset", 0)) == (True, True, 0)
+    await bob.ask("unsubscribe", channel="room:a")
+    for text in ("1", "2"):
+        await ada.ask("publish", channel="room:a", data={"text": text})
+    again = (await bob.ask("subscribe", channel="room:a", recover=True, epoch=first["epoch"]))["subscribe"]
+    assert (again["recovered"], again["was_recovering"]) == (True, True)
+    assert [one["data"]["text"] for one in again["publications"]] == ["1", "2"]
+    await ada.ask("publish", channel="room:a", data={"text": "3"})
+    assert [push["pub"]["offset"] for push in bob.pushes("pub")] == [3]
+
+
+async def test_what_is_gone_is_admitted_and_nothing_partial_sent(house: House) -> None:
+    ada = await house.enter()
+    epoch = (await ada.ask("subscribe", channel="room:a"))["subscribe"]["epoch"]
+    for text in "12345":
+        await ada.ask("publish", channel="room:a", data={"text": text})
+    bob = await house.enter("bob")
+    for body in ({"epoch": epoch, "offset": 1}, {"epoch": "another", "offset": 4}, {"epoch": "", "offset": 4}):
+        reply = (await bob.ask("subscribe", channel="room:a", recover=True, **body))["subscribe"]
+        assert reply["was_recovering"] is True
+        assert "recovered" not in reply
+        assert "publications" not in reply
+        assert reply["offset"] == 5
+        await bob.ask("unsubscribe", channel="room:a")
+
+
+async def test_what_comes_while_history_is_read_is_neither_lost_nor_doubled(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = await house.enter(), await house.enter("bob")
+    epoch = (await ada.ask("subscribe", channel="room:a"))["subscribe"]["epoch"]
+    await ada.ask("publish", channel="room:a", data={"text": "1"})
+    read = house.broker.history
+
+    async def slow(channel: str, **options: Any) -> Any:
+        await house.node.publish(found, b'{"text":"2"}')
+        answer = await read(channel, **options)
+        await house.node.publish(found, b'{"text":"3"}')
+        return answer
+
+    found = house.app.channels.find("room:a")
+    assert found is not None
+    monkeypatch.setattr(house.broker, "history", slow)
+    reply = (await bob.ask("subscribe", channel="room:a", recover=True, epoch=epoch))["subscribe"]
+    assert [one["data"]["text"] for one in reply["publications"]] == ["1", "2", "3"]
+    assert bob.pushes("pub") == []
+    await ada.ask("publish", channel="room:a", data={"text": "4"})
+    assert [push["pub"]["data"]["text"] for push in bob.pushes("pub")] == ["4"]
+
+
+async def test_a_gap_is_insufficient_state_and_an_old_publication_nothing(house: House) -> None:
+    talk = await house.enter()
+    await talk.ask("subscribe", channel="room:a")
+    await talk.ask("publish", channel="room:a", data={"text": "1"})
+    epoch = (await house.broker.history("room:a")).top.epoch
+
+    def deliver(offset: int, of: str = epoch) -> None:
+        house.node.deliver("room:a", Publication(offset, b'{"text":"x"}', 0.0), Position(offset, of))
+
+    deliver(1)
+    await house.room.turn()
+    assert len(talk.pushes("pub")) == 1
+    deliver(3)
+    await house.room.turn()
+    (push,) = talk.pushes("unsubscribe")
+    assert push["unsubscribe"]["code"] == 2500
+    assert house.node.present("room:a") == {}
+    # The SDK subscribes again by itself.
+    assert "subscribe" in await talk.ask("subscribe", channel="room:a")
+    deliver(2, "another")
+    await house.room.turn()
+    assert len(talk.pushes("unsubscribe")) == 2
+
+
+async def test_presence_join_and_leave(house: House) -> None:
+    ada, bob = await house.enter(), await house.enter("bob")
+    await ada.ask("subscribe", channel="room:a")
+    await bob.ask("subscribe", channel="room:a")
+    who = bob.transport.connection.id
+    assert (await ada.ask("presence", channel="room:a"))["presence"]["presence"][who] == {"user": "bob", "client": who}
+    assert (await ada.ask("presence_stats", channel="room:a"))["presence_stats"] == {"num_clients": 2, "num_users": 2}
+    assert [push["join"]["info"]["user"] for push in ada.pushes("join")] == ["bob"]
+    bob.transport.finish()
+    await house.room.turn()
+    assert [push["leave"]["info"]["user"] for push in ada.pushes("leave")] == ["bob"]
+    assert len((await ada.ask("presence", channel="room:a"))["presence"]["presence"]) == 1
+    assert (await ada.ask("presence", channel="ticker"))["error"]["code"] == 108
+
+
+async def test_history_is_read_in_pages(house: House) -> None:
+    talk = await house.enter()
+    for text in "abc":
+        await talk.ask("publish", channel="room:a", data={"text": text})
+    page = (await talk.ask("history", channel="room:a", limit=2))["history"]
+    assert [one["data"]["text"] for one in page["publications"]] == ["a", "b"]
+    assert page["offset"] == 3
+    since = {"offset": 2, "epoch": page["epoch"]}
+    rest = (await talk.ask("history", channel="room:a", limit=-1, since=since))["history"]
+    assert [one["data"]["text"] for one in rest["publications"]] == ["c"]
+    assert "publications" not in (await talk.ask("history", channel="room:a"))["history"]
+    other = {"offset": 2, "epoch": "another"}
+    assert (await talk.ask("history", channel="room:a", limit=1, since=other))["error"]["code"] == 112
+    assert (await talk.ask("history", channel="ticker", limit=1))["error"]["code"] == 108
+
+
+async def test_what_is_not_offered_says_so(house: House) -> None:
+    talk = await house.enter()
+    assert (await talk.ask("rpc", method="x"))["error"]["code"] == 104
+    assert (await talk.ask("sub_refresh", channel="room:a", token="t"))["error"]["code"] == 108
+    assert await talk.send('{"send":{"data":1}}') == []
+    assert await talk.ask("ping") == {"ping": {}}
+
+
+async def test_the_server_pings_and_an_empty_command_answers(house: House) -> None:
+    talk, silent = await house.enter(), await house.enter("bob")
+    house.room.step(26)
+    await house.room.turn()
+    assert talk.heard()[-1] == {}
+    assert talk.transport.pings == 0
+    await talk.send("{}")
+    house.room.step(9)
+    assert not talk.transport.aborted
+    assert silent.transport.aborted
+
+
+async def test_each_command_of_a_batch_counts(house: House) -> None:
+    talk = await house.enter()
+    batch = "\n".join(json.dumps({"id": number, "ping": {}}) for number in range(100, 140))
+    found = await talk.send(batch)
+    codes = [one.get("error", {}).get("code") for one in found]
+    assert codes.count(111) > 5
+    assert talk.closed == DisconnectCode.TOO_MANY_REQUESTS
+
+
+async def test_a_failing_broker_is_an_error_and_never_an_answer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = await house.enter()
+
+    async def broken(*arguments: object, **options: object) -> None:
+        raise StorageError("disk full")
+
+    monkeypatch.setattr(house.broker, "publish", broken)
+    monkeypatch.setattr(house.broker, "history", broken)
+    for method, body in (("publish", {"data": {"text": "x"}}), ("subscribe", {}), ("history", {"limit": 1})):
+        answer = await talk.ask(method, channel="room:a", **body)
+        assert answer["error"] == {"code": 100, "message": "internal server error", "temporary": True}
+    assert house.node.present("room:a") == {}
+    assert talk.closed is None
+
+
+async def test_the_application_publishes_without_a_right(house: House) -> None:
+    talk = await house.enter()
+    await talk.ask("subscribe", channel="ticker")
+    await house.app.publish("ticker", {"price": 1})
+    await house.room.turn()
+    (push,) = talk.pushes("pub")
+    assert push == {"channel": "ticker", "pub": {"data": {"price": 1}, "time": push["pub"]["time"]}}
+    with pytest.raises(UsageError):
+        await house.app.publish("nowhere", 1)
+
+
+async def test_a_right_that_is_taken_away_is_gone_at_once(house: House) -> None:
+    talk = await house.enter("ada")
+    talk.transport.connection.identity = Identity("ada", role="admin")
+    assert "subscribe" in await talk.ask("subscribe", channel="room:secret")
+    talk.transport.connection.identity = Identity("ada")
+    assert (await talk.ask("history", channel="room:secret", limit=1))["error"]["code"] == 103
+
+
+def test_declarations_are_checked() -> None:
+    app = Sockade()
+    for pattern in ("", "room:{name", "room:{na me}", "a:{x}:{x}"):
+        with pytest.raises(UsageError):
+            app.channel(pattern)(object())
+    with pytest.raises(UsageError):
+        History(size=0, seconds=1)
+
+
+async def test_a_draft_keeps_its_time(house: House) -> None:
+    await house.broker.publish("room:a", Draft(b"1", 5.0), Keep(1, 1e12))
+    (found,) = (await house.broker.history("room:a")).publications
+    assert found.time == 5.0

@@ -1,0 +1,422 @@
+"""The mutants of handshakes, messages, frames and connections: name, file, what stands there, what then, the tests."""
+
+from __future__ import annotations
+
+ADMIT = "tests/guard/test_admit.py"
+SCREEN = "tests/guard/test_screen.py"
+RATES = "tests/guard/test_rates.py"
+LIMITER = "tests/guard/test_limiter.py"
+MESSAGES = "tests/guard/test_messages.py"
+CONNECTION = "tests/messaging/test_connection.py"
+HUB = "tests/messaging/test_hub.py"
+ORIGINS = "tests/security/test_origins.py"
+CONTENT = "tests/security/test_content.py"
+FRAMES = "tests/security/test_frames.py"
+OUTSIDE = "tests/security/test_rates.py"
+SECRETS = "tests/security/test_secrets.py"
+LOAD = "tests/security/test_load.py"
+
+Row = tuple[str, str, str, str, str]
+
+HANDSHAKE: tuple[Row, ...] = (
+    (
+        "exact origin",
+        "guard/origin.py",
+        "canonical_origin(values[0]) not in policy.origins",
+        "not any(canonical_origin(values[0]) and o in values[0] for o in policy.origins)",
+        ORIGINS,
+    ),
+    ("two origins", "guard/origin.py", "if len(values) > 1:", "if False:", f"{ORIGINS} -k two_origins"),
+    ("anchored origin", "guard/origin.py", "SERIALIZED.fullmatch(", "SERIALIZED.match(", f"{ORIGINS} -k looks_like"),
+    (
+        "port of an origin",
+        "guard/origin.py",
+        'f"{scheme}://{host}:{port}"',
+        'f"{scheme}://{host}"',
+        f"{ORIGINS} -k looks_like",
+    ),
+    (
+        "exact host",
+        "guard/host.py",
+        "host_name(handshake.head) not in policy.names",
+        "not any((host_name(handshake.head) or '').startswith(n) for n in policy.names)",
+        f"{ORIGINS} -k host",
+    ),
+    ("two credentials", "guard/credentials.py", "if len(bearers) + len(tickets) > 1 or", "if False and", SCREEN),
+    (
+        "carrier that is off",
+        "guard/credentials.py",
+        "if credential.carrier not in policy.carriers:",
+        "if False:",
+        SCREEN,
+    ),
+    ("JWT in the URL", "guard/credentials.py", "JWT_LIKE.search(target) or any", "any", SCREEN),
+    ("expired while verified", "guard/admit.py", "identity.expires_at <= now", "False", ADMIT),
+    ("connections in all", "guard/admit.py", "counts.total >= quotas.total", "False", f"{OUTSIDE} -k server_s"),
+    ("method", "guard/upgrade.py", 'if head.method != "GET":', "if False:", SCREEN),
+    ("HTTP version", "guard/upgrade.py", 'if head.version != "1.1":', "if False:", SCREEN),
+    ("upgrade to something else", "guard/upgrade.py", 'head.tokens("upgrade") != ["websocket"] or', "False or", SCREEN),
+    ("WebSocket version", "guard/upgrade.py", 'head.one("sec-websocket-version") != "13"', "False", SCREEN),
+    ("length of the key", "guard/upgrade.py", "strict_mode=True)) == KEY_BYTES", "strict_mode=True)) >= 0", SCREEN),
+)
+
+RATE: tuple[Row, ...] = (
+    (
+        "rate of handshakes",
+        "guard/limiter.py",
+        "if not bucket.take(now):",
+        "if False:",
+        f"{OUTSIDE} -k loop_of_connects",
+    ),
+    (
+        "ban of an address",
+        "guard/limiter.py",
+        "if left := self._bans.seconds_left(key, now):",
+        "if left := 0:",
+        LIMITER,
+    ),
+    (
+        "ban of a user",
+        "guard/limiter.py",
+        "if left := self._bans.seconds_left(user_key(user), now):",
+        "if left := 0:",
+        LIMITER,
+    ),
+    ("strikes", "guard/limiter.py", "        self._bans.strike(user_key(user), now)\n", "", LIMITER),
+    ("users apart from addresses", "guard/limiter.py", 'return f"user {user}"', "return user", LIMITER),
+    (
+        "one allowance for a user",
+        "guard/limiter.py",
+        "self._users.bucket(user, now)",
+        "Bucket(self._rates.user, now)",
+        f"{OUTSIDE} -k five_sockets",
+    ),
+    ("burst", "guard/rates.py", "        if left > rate.burst:\n            left = rate.burst\n", "", RATES),
+    (
+        "empty bucket",
+        "guard/rates.py",
+        "        if left < cost:\n            self._left = left\n            return False\n",
+        "",
+        RATES,
+    ),
+    ("memory of addresses", "guard/rates.py", "or len(self._new) >= self._limit", "or False", f"{OUTSIDE} -k million"),
+    ("longer each time", "guard/rates.py", "self._rules.seconds * 2**record.bans", "self._rules.seconds", RATES),
+    ("end of a ban", "guard/rates.py", ", self._rules.most_seconds)", ", 10**9)", RATES),
+    ("rate of messages", "guard/messages.py", "self._messages.take(now) and", "True and", MESSAGES),
+    ("rate of bytes", "guard/messages.py", "self._bytes.take(now, size) and", "True and", f"{OUTSIDE} -k bytes"),
+    ("rate of a user", "guard/messages.py", "self._user.take(now) and", "True and", MESSAGES),
+    ("rate of all", "guard/messages.py", "and self._total.take(now)", "and True", MESSAGES),
+    (
+        "violations",
+        "guard/messages.py",
+        "return self._violations.take(now)",
+        "return True",
+        f"{OUTSIDE} -k ten_invalid",
+    ),
+    (
+        "rate of control frames",
+        "messaging/connection.py",
+        "        if self.is_open:\n            self.allow_one_more()",
+        "        if False:\n            self.allow_one_more()",
+        f"{OUTSIDE} -k pings",
+    ),
+    (
+        "strike at a close for cause",
+        "messaging/connection.py",
+        "if decision.strike:",
+        "if False:",
+        f"{OUTSIDE} -k third_time",
+    ),
+)
+
+CONTENT_ROWS: tuple[Row, ...] = (
+    (
+        "expiry before a message",
+        "guard/messages.py",
+        "    if now >= expires_at:\n        return EXPIRED\n",
+        "",
+        MESSAGES,
+    ),
+    (
+        "text policy",
+        "guard/messages.py",
+        "    if text is None:",
+        "    if text is None and False:",
+        f"{CONTENT} -k deceive",
+    ),
+    ("text behind escapes", "guard/messages.py", 'if "\\\\" in text and', "if False and", f"{CONTENT} -k deceive"),
+    (
+        "schema",
+        "guard/messages.py",
+        "value if rules.schema.accepts(value) else BAD_SHAPE",
+        "value",
+        f"{CONTENT} -k backtrack",
+    ),
+    (
+        "forbidden characters",
+        "guard/text.py",
+        "    if FORBIDDEN.search(text) is not None:\n        return None\n",
+        "",
+        MESSAGES,
+    ),
+    (
+        "controls in ASCII",
+        "guard/text.py",
+        "text if text.isprintable() or FORBIDDEN.search(text) is None else None",
+        "text",
+        MESSAGES,
+    ),
+    ("normal form", "guard/text.py", 'return unicodedata.normalize("NFC", text)', "return text", MESSAGES),
+    ("keys within a message", "guard/text.py", "name is None or name in found or", "", f"{CONTENT} -k deceive"),
+    (
+        "look-alikes",
+        "guard/text.py",
+        "return folded.translate(PROTOTYPES).translate(PROTOTYPES)",
+        "return folded",
+        f"{CONTENT} -k look_alike",
+    ),
+    ("references out of a schema", "guard/schemas.py", "offline=True,", "offline=False,", f"{CONTENT} -k another_file"),
+    (
+        "patterns that backtrack",
+        "guard/schemas.py",
+        "pattern_options=jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES, dfa_size_limit=PATTERN_BYTES),",
+        "",
+        f"{CONTENT} -k reaches_out",
+    ),
+    (
+        "duplicate keys",
+        "protocol/codec.py",
+        '    if len(found) != len(pairs):\n        raise DecodeError("duplicate key")\n',
+        "",
+        MESSAGES,
+    ),
+    ("NaN", "protocol/codec.py", "parse_constant=_constant, ", "", f"{CONTENT} -k not_of_the_type"),
+    (
+        "digits of an integer",
+        "protocol/codec.py",
+        '    if len(text) > DIGITS:\n        raise DecodeError("integer too large")\n',
+        "",
+        f"{CONTENT} -k digits",
+    ),
+    (
+        "integers over 64 bits",
+        "protocol/codec.py",
+        "if not SMALLEST <= value <= LARGEST:",
+        "if False:",
+        f"{CONTENT} -k not_of_the_type",
+    ),
+    ("infinite floats", "protocol/codec.py", "if math.isinf(value):", "if False:", f"{CONTENT} -k not_of_the_type"),
+    ("depth", "protocol/codec.py", "        _check_depth(text)\n", "        pass\n", f"{CONTENT} -k not_of_the_type"),
+    (
+        "unknown fields of the page",
+        "chat.py",
+        "class Say(msgspec.Struct, forbid_unknown_fields=True):",
+        "class Say(msgspec.Struct):",
+        f"{CONTENT} -k who_it_is",
+    ),
+)
+
+FRAME: tuple[Row, ...] = (
+    (
+        "size of a message",
+        "doors/admission.py",
+        "max_size=self._limits.message_bytes",
+        "max_size=None",
+        f"{FRAMES} -k header_alone",
+    ),
+    (
+        "number of fragments",
+        "doors/websocket.py",
+        "len(fragments) >= self._limits.message_fragments",
+        "False",
+        f"{FRAMES} -k 129",
+    ),
+    ("UTF-8", "doors/websocket.py", 'str(data, "utf-8")', 'str(data, "utf-8", "replace")', f"{FRAMES} -k no_utf_8"),
+    (
+        "deadline of a message",
+        "doors/websocket.py",
+        "            self.connection.partial(True)\n",
+        "            pass\n",
+        f"{FRAMES} -k dripped",
+    ),
+    (
+        "bytes held in all",
+        "doors/websocket.py",
+        "if self._ledger.incomplete > self._limits.incomplete_bytes:",
+        "if False:",
+        f"{FRAMES} -k counts_as_held",
+    ),
+    (
+        "bytes a fragment inflates to",
+        "doors/websocket.py",
+        "        if self._protocol.extensions:\n            self._hold(len(data))\n",
+        "",
+        f"{FRAMES} -k counts_as_held",
+    ),
+    (
+        "first part of a message",
+        "doors/websocket.py",
+        "            self._hold(len(data))\n        elif",
+        "            pass\n        elif",
+        f"{FRAMES} -k dripped",
+    ),
+    (
+        "TCP after a close",
+        "doors/websocket.py",
+        "                self.connection.closing()\n                self._transport.close()\n",
+        "                pass\n",
+        f"{FRAMES} -k behind_a_close",
+    ),
+    (
+        "compression is off",
+        "doors/admission.py",
+        "[InflateFactory()] if limits.compression else None",
+        "[InflateFactory()]",
+        f"{FRAMES} -k compression_is_off",
+    ),
+    (
+        "context takeover",
+        "doors/deflate.py",
+        "server_no_context_takeover=True, client_no_context_takeover=True",
+        "",
+        f"{FRAMES} -k without_context",
+    ),
+    (
+        "1007 for bad deflate",
+        "doors/deflate.py",
+        "if not isinstance(error.__cause__, zlib.error):",
+        "if True:",
+        f"{FRAMES} -k bad_data",
+    ),
+    (
+        "limit of a bomb",
+        "doors/deflate.py",
+        "super().decode(frame, max_size=max_size)",
+        "super().decode(frame)",
+        f"{FRAMES} -k bomb",
+    ),
+)
+
+CONNECTION_ROWS: tuple[Row, ...] = (
+    (
+        "answer to a ping",
+        "messaging/connection.py",
+        "now >= self._abort_at or now >= self._pong_by",
+        "now >= self._abort_at",
+        f"{FRAMES} -k does_not_answer_pings",
+    ),
+    (
+        "answer to a close",
+        "messaging/connection.py",
+        "now >= self._abort_at or now",
+        "now",
+        f"{FRAMES} -k who_does_not_answer",
+    ),
+    (
+        "messages after a close",
+        "messaging/connection.py",
+        '        """Take one whole message."""\n        if not self.is_open:\n            return\n',
+        "",
+        f"{FRAMES} -k who_does_not_answer",
+    ),
+    (
+        "expiry of the credential",
+        "messaging/connection.py",
+        "        if now >= self.expires_at:\n",
+        "        if False:\n",
+        CONNECTION,
+    ),
+    ("announced expiry", "messaging/connection.py", "elif now >= self._warn_at:", "elif False:", CONNECTION),
+    (
+        "idle",
+        "messaging/connection.py",
+        "elif now >= self._active_at + self.hub.idle_seconds:",
+        "elif False:",
+        CONNECTION,
+    ),
+    (
+        "message took too long",
+        "messaging/connection.py",
+        "elif now >= self._partial_at + limits.message_seconds:",
+        "elif False:",
+        CONNECTION,
+    ),
+    (
+        "stalled write",
+        "messaging/connection.py",
+        "return now >= self._paused_at + self.hub.limits.stall_seconds",
+        "return False",
+        CONNECTION,
+    ),
+    ("bytes of the outbox", "messaging/connection.py", "or unsent > limits.outbox_bytes", "", CONNECTION),
+    ("messages of the outbox", "messaging/connection.py", "len(outbox) > limits.outbox_messages or", "", CONNECTION),
+    (
+        "both bounds of the outbox",
+        "messaging/connection.py",
+        'unsent > limits.outbox_bytes:\n                self.drop("slow_consumer")',
+        "unsent > limits.outbox_bytes:\n                pass",
+        f"{LOAD} -k never_reads",
+    ),
+    (
+        "messages that wait for a callback",
+        "messaging/connection.py",
+        "            self.transport.pause_reading()\n",
+        "            pass\n",
+        CONNECTION,
+    ),
+    (
+        "sending after a close",
+        "messaging/connection.py",
+        "        if self.is_open:\n            self.queue(frame(message))",
+        "        if True:\n            self.queue(frame(message))",
+        CONNECTION,
+    ),
+    (
+        "deadlines of who is gone",
+        "messaging/hub.py",
+        "        self._forget(connection)\n        discard(self._paths",
+        "        discard(self._paths",
+        f"{HUB} -k gone",
+    ),
+    (
+        "an exception alone",
+        "messaging/callbacks.py",
+        'connection.close(CloseCode.INTERNAL_ERROR, "internal error")',
+        "pass",
+        CONNECTION,
+    ),
+)
+
+LOG: tuple[Row, ...] = (
+    (
+        "escaping in the log",
+        "telemetry/escape.py",
+        "return UNSAFE.sub(_code, cut)",
+        "return cut",
+        f"{SECRETS} -k forges",
+    ),
+    (
+        "lines of the audit log",
+        "telemetry/audit.py",
+        "if not self._bucket.take(self._clock.monotonic()):",
+        "if False:",
+        f"{LOAD} -k flood",
+    ),
+    (
+        "secrets that are printed",
+        "guard/identity.py",
+        'return "***"',
+        "return self.__value",
+        "tests/guard tests/identity",
+    ),
+    ("headers of pages", "api/middleware.py", "headers.setdefault(name, value)", "pass", f"{SECRETS} -k exact"),
+    (
+        "answers that are kept",
+        "api/middleware.py",
+        'headers.setdefault("Cache-Control", "no-store")',
+        "pass",
+        f"{SECRETS} -k exact",
+    ),
+)
+
+ROWS = HANDSHAKE + RATE + CONTENT_ROWS + FRAME + CONNECTION_ROWS + LOG

@@ -1,0 +1,186 @@
+"""Cases 72, 75 and 81, from outside: who never reads, who comes and goes, who is refused again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.running import ROOMY
+from tests.security.sockets import UPGRADE, descriptors, memory_mib, plain, read_to_end, secure, status, wait_until
+from tests.security.wire import TEXT, Wire, close_frame, frame
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+    from tests.running import RunningServer, Start
+    from tests.security.report import Observe
+
+HEARERS, STALLED = 90, 10
+"""One of ten never reads; 900 and 100 need ten times the time."""
+FILLING = "x" * 60_000
+CHURN_SECONDS = float(os.environ.get("CHURN_SECONDS", "30"))
+"""How long clients come and go; `CHURN_SECONDS=3600` for an hour."""
+REFUSALS = 4_000
+CONFIG = f"[limits]\n{ROOMY}"
+APP = """
+import asyncio
+
+from sockade import Connection, Sockade
+
+app = Sockade()
+
+@app.endpoint("/")
+class Room:
+    async def on_message(self, connection: Connection, message: str) -> None:
+        if message == "tasks":
+            connection.send(str(len(asyncio.all_tasks())))
+        else:
+            connection.broadcast(message)
+"""
+
+
+@pytest.fixture
+def room(start: Start, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "load_under_test.py").write_text(APP)
+    return start(CONFIG, "load_under_test:app", module_path=str(folder))
+
+
+async def latencies(sender: ClientConnection, hearers: list[ClientConnection], texts: list[str]) -> list[float]:
+    """Send texts one after the other; return how long each took to reach everyone. Nobody may miss one."""
+    took = []
+    for text in texts:
+        began = time.perf_counter()
+        await sender.send(text)
+        heard = await asyncio.gather(*(asyncio.wait_for(one.recv(), 20) for one in hearers))
+        took.append(time.perf_counter() - began)
+        assert set(heard) == {text}
+    return took
+
+
+def p99(seconds: list[float]) -> float:
+    return statistics.quantiles(seconds, n=100)[-1] * 1_000
+
+
+async def test_who_never_reads_is_closed_and_the_others_miss_nothing(room: RunningServer, observe: Observe) -> None:
+    """Case 72."""
+    token = await asyncio.to_thread(room.token)
+    limit = asyncio.Semaphore(50)
+
+    async def hear() -> ClientConnection:
+        async with limit:
+            return await room.connect(token=token, ping_interval=None, open_timeout=30)
+
+    sender, *hearers = await asyncio.gather(*(hear() for _ in range(HEARERS + 1)))
+    before = p99(await latencies(sender, hearers, [f"{number} {FILLING}" for number in range(60)]))
+    memory = memory_mib(room)
+    with contextlib.ExitStack() as stack:
+        for _ in range(STALLED):
+            stack.enter_context(await asyncio.to_thread(Wire, room, token, receive_buffer=4_096))
+        # A kernel takes some two MB for a peer that reads nothing; the server keeps the rest.
+        began, took, highest, sent = time.monotonic(), list[float](), memory, 0
+        while sum(line.get("message") == "slow_consumer" for line in room.log) < STALLED:
+            took += await latencies(sender, hearers, [f"{sent + number} {FILLING}" for number in range(5)])
+            sent += 5
+            highest = max(highest, memory_mib(room))
+            assert time.monotonic() - began < 10, f"not all closed after {sent * len(FILLING)} bytes for each"
+        closed = time.monotonic() - began
+    took += await latencies(sender, hearers, [f"{number} {FILLING}" for number in range(20)])
+    observe(
+        "closed within 10 s, at most 1 MiB each, the others miss nothing",
+        f"{STALLED} of {STALLED + HEARERS} closed after {closed:.1f} s, {(highest - memory) / STALLED:.2f} MiB each; "
+        f"p99 to reach {HEARERS}: {before:.0f} ms before, {p99(took):.0f} ms during",
+    )
+    assert highest - memory < STALLED * 1.25 + 8
+    assert p99(took) < 3 * before + 50
+    await asyncio.gather(sender.close(), *(one.close() for one in hearers))
+
+
+def leave(server: RunningServer, token: str, number: int) -> None:
+    """Come and go in one of many ways."""
+    way = number % 7
+    if way == 0:
+        with contextlib.closing(plain(server)):
+            return
+    if way in (1, 2):
+        with contextlib.closing(secure(server)) as sock:
+            shown = "Authorization: Bearer wrong\r\n" if way == 1 else ""
+            sock.sendall(f"GET / HTTP/1.1\r\n{UPGRADE.decode()}{shown}\r\n".encode())
+            assert status(read_to_end(sock)) == 401
+            return
+    with Wire(server, token) as wire:
+        if way == 3:
+            wire.send(close_frame(1000))
+            assert wire.close_code() == 1000
+        elif way == 4:
+            wire.send(frame(TEXT, b"half", fin=False))
+        elif way == 5:
+            wire.send(frame(TEXT, b"x" * 2_000))
+        # And some just go.
+
+
+def test_coming_and_going_leaves_nothing_behind(room: RunningServer, observe: Observe) -> None:
+    """Case 75."""
+
+    def tasks() -> int:
+        with Wire(room, room.token()) as wire:
+            wire.send(frame(TEXT, b"tasks"))
+            return int(wire.message())
+
+    token, issued = room.token(), time.monotonic()
+    number = 0
+
+    def churn(seconds: float) -> tuple[float, int, int]:
+        nonlocal token, issued, number
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
+            if time.monotonic() - issued > 120:
+                token, issued = room.token(), time.monotonic()
+            leave(room, token, number)
+            number += 1
+        wait_until(lambda: descriptors(room) <= idle, 10)
+        return memory_mib(room), descriptors(room), tasks()
+
+    idle = descriptors(room)
+    leave(room, token, 3)
+    warm, last = churn(CHURN_SECONDS / 3), churn(CHURN_SECONDS * 2 / 3)
+    observe(
+        "memory, descriptors and tasks flat",
+        f"{number} came and went in {CHURN_SECONDS:g} s: {warm[0]:.0f} → {last[0]:.0f} MiB, "
+        f"{warm[1]} → {last[1]} descriptors, {warm[2]} → {last[2]} tasks",
+    )
+    assert last[0] - warm[0] < 6
+    assert last[1:] == warm[1:]
+
+
+def test_a_flood_of_refusals_is_logged_within_bounds_and_counted(start: Start, observe: Observe) -> None:
+    """Case 81."""
+    server = start()
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(plain(server))
+        began = time.monotonic()
+        for _ in range(REFUSALS):
+            plain(server).close()
+        seconds = time.monotonic() - began
+
+        def counted() -> tuple[int, int]:
+            lines = [line for line in server.log if line.get("event.reason") == "address_connections"]
+            return len(lines), sum(line.get("sockade.log.left_out", 0) for line in server.log)
+
+        wait_until(lambda: sum(counted()) >= REFUSALS, 20)
+    written, left_out = counted()
+    observe(
+        "at most 1,000 and 200 a second, the rest counted",
+        f"{REFUSALS} refused in {seconds:.1f} s: {written} lines, {left_out} counted",
+    )
+    assert written + left_out == REFUSALS
+    assert left_out > 0
+    assert written <= 1_000 + 200 * (seconds + 5)
+    assert len(server.log_text) < 1_000_000

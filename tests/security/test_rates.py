@@ -1,0 +1,262 @@
+"""Cases 53 to 57: how much is too much, what becomes of it, and what remembering it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from sockade.settings import LimitSettings
+from tests.running import ROOMY, close_code
+from tests.security.sockets import UPGRADE, many_addresses, read_to_end, secure, status
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+    from tests.running import RunningServer, Start
+    from tests.security.report import Observe
+
+LIMITS = LimitSettings()
+REJECTED = {"sockade": {"rejected": "rate_limited"}}
+
+
+async def flood(client: ClientConnection, count: int = 100) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        for number in range(count):
+            await client.send(f"flood {number}")
+
+
+async def heard_until(client: ClientConnection, last: str) -> list[str]:
+    """Return what a client hears up to a message that says it is the last."""
+    heard: list[str] = []
+    async with asyncio.timeout(20):
+        while (message := str(await client.recv())) != last:
+            heard.append(message)
+    return heard
+
+
+async def test_over_the_rate_is_told_then_1008_and_the_third_time_429_for_a_while(
+    server: RunningServer, observe: Observe
+) -> None:
+    """Case 53."""
+    token, other = await asyncio.to_thread(server.token), await asyncio.to_thread(server.token, "bob")
+    async with server.connect(token=other) as hearer, server.connect(token=other, max_queue=None) as marker:
+        relayed = []
+        for number in range(3):
+            async with server.connect(token=token, subprotocols=["sockade"]) as client:
+                await flood(client)
+                told = []
+                with contextlib.suppress(ConnectionClosed):
+                    while True:
+                        told.append(json.loads(await asyncio.wait_for(client.recv(), 10)))
+                assert client.close_code == 1008
+                # The ninth rejection is told, the tenth is the end.
+                assert told == [REJECTED] * (LIMITS.violations_per_minute - 1)
+            await marker.send(f"end {number}")
+            relayed.append(len(await heard_until(hearer, f"end {number}")))
+        answer = await server.refused(token=token)
+        # The address is refused as well, whoever asks from there.
+        beside = await server.refused(token=other)
+    assert (answer.status, answer.json["code"], beside.status) == (429, "rate_limited", 429)
+    wait = int(answer.headers["retry-after"])
+    observe("20 at once relayed, then 1008; third time 429", f"{relayed} relayed of 100; 429 for {wait} s")
+    assert 0 < wait <= LIMITS.ban_seconds
+    assert relayed[0] in range(LIMITS.message_burst, LIMITS.message_burst + 5)
+
+
+async def test_a_ban_ends_and_another_is_longer(start: Start, observe: Observe) -> None:
+    """Case 53."""
+    server = start("[limits]\nban_seconds = 2\nban_strikes = 1\nhandshakes_per_minute = 1000\n")
+    token = await asyncio.to_thread(server.token)
+    waits = []
+    for _ in range(2):
+        async with server.connect(token=token) as client:
+            await flood(client)
+            assert await close_code(client) == 1008
+        answer = await server.refused(token=token)
+        assert answer.status == 429
+        waits.append(int(answer.headers["retry-after"]))
+        began = time.monotonic()
+        while time.monotonic() - began < 10:
+            try:
+                async with server.connect(token=token):
+                    break
+            except InvalidStatus:
+                await asyncio.sleep(0.1)
+        else:
+            raise AssertionError("the ban had no end")
+    observe("bans of 2 s and 4 s, each with an end", f"{waits[0]} s and {waits[1]} s")
+    assert waits == [2, 4]
+
+
+async def test_bytes_have_a_rate_of_their_own(server: RunningServer) -> None:
+    """Case 53."""
+    token = await asyncio.to_thread(server.token)
+    async with server.connect(token=token, subprotocols=["sockade"]) as client:
+        for _ in range(5):
+            await client.send("x" * 60_000)
+        assert json.loads(await asyncio.wait_for(client.recv(), 10)) == REJECTED
+
+
+async def test_pings_count_as_messages_do(server: RunningServer) -> None:
+    """Case 53."""
+    token = await asyncio.to_thread(server.token)
+    async with server.connect(token=token) as client:
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(100):
+                await client.ping()
+        assert await close_code(client) == 1008
+
+
+async def test_one_user_on_five_sockets_has_one_allowance(server: RunningServer, observe: Observe) -> None:
+    """Case 54."""
+    token, other = await asyncio.to_thread(server.token), await asyncio.to_thread(server.token, "bob")
+    began = time.monotonic()
+    async with contextlib.AsyncExitStack() as stack:
+        hearer = await stack.enter_async_context(server.connect(token=other))
+        mine = [await stack.enter_async_context(server.connect(token=token, max_queue=None)) for _ in range(5)]
+        # Twenty each are within what one connection may, and a hundred over what one user may.
+        await asyncio.gather(*(flood(client, LIMITS.message_burst) for client in mine))
+        sent = time.monotonic() - began
+        marker = await stack.enter_async_context(server.connect(token=other))
+        await marker.send("end")
+        relayed = len(await heard_until(hearer, "end"))
+    allowed = LIMITS.message_burst * LIMITS.user_factor
+    refill = LIMITS.messages_per_second * LIMITS.user_factor * sent
+    observe(f"{allowed:g} of 100 at once", f"{relayed} relayed")
+    assert allowed <= relayed <= math.ceil(allowed + refill)
+
+
+async def test_a_loop_of_connects_is_429_after_thirty_in_a_minute(server: RunningServer, observe: Observe) -> None:
+    """Case 55."""
+    began = time.monotonic()
+    statuses = [(await server.refused(token="wrong")).status for _ in range(40)]
+    took = time.monotonic() - began
+    first = statuses.index(429)
+    observe("429 from the 31st on", f"429 from attempt {first + 1}")
+    assert set(statuses[:first]) <= {401}
+    assert first <= LIMITS.handshakes_per_minute + math.ceil(took / 2)
+
+
+async def test_over_a_user_s_connections_is_429(start: Start) -> None:
+    """Case 55."""
+    server = start("[limits]\nconnections_per_user = 2\n")
+    token = await asyncio.to_thread(server.token)
+    async with server.connect(token=token), server.connect(token=token):
+        answer = await server.refused(token=token)
+    assert (answer.status, answer.json["code"]) == (429, "user_connections")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_over_the_server_s_connections_is_503(start: Start) -> None:
+    """Case 55."""
+    server = start("[limits]\nconnections = 3\nconnections_per_user = 10\n")
+    token = await asyncio.to_thread(server.token)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(server.connect(token=token))
+        answer = await server.refused(token=token)
+        assert (answer.status, answer.json["code"]) == (503, "server_full")
+        assert int(answer.headers["retry-after"]) > 0
+    # Who leaves gives the place back.
+    async with asyncio.timeout(5):
+        while True:
+            with contextlib.suppress(InvalidStatus):
+                async with server.connect(token=token):
+                    break
+
+
+def test_over_an_address_s_connections_is_429_and_another_address_gets_in(start: Start, observe: Observe) -> None:
+    """Case 55."""
+    server = start("[limits]\nconnections_per_user = 100\n")
+    token = server.token().encode()
+    head = b"GET / HTTP/1.1\r\n" + UPGRADE + b"Authorization: Bearer " + token + b"\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        opened = 0
+        for _ in range(LIMITS.connections_per_address + 5):
+            try:
+                sock = stack.enter_context(secure(server, "127.0.0.9"))
+                sock.sendall(head)
+                answer = sock.recv(65_536)
+            except OSError:  # closed before TLS
+                continue
+            opened += status(answer) == 101
+            assert status(answer) in (0, 101, 429)
+        other = stack.enter_context(secure(server, "127.0.0.10"))
+        other.sendall(head)
+        assert status(other.recv(65_536)) == 101
+    observe(
+        f"{LIMITS.connections_per_address} of an address", f"{opened} opened of {LIMITS.connections_per_address + 5}"
+    )
+    assert opened == LIMITS.connections_per_address
+
+
+MILLION = """
+import re
+from pathlib import Path
+from sockade.guard.limiter import Limiter
+from sockade.settings import LimitSettings
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+limiter = Limiter(LimitSettings(), 0.0)
+before = resident()
+for number in range(1_000_000):
+    now = number / 100_000
+    low, high = number & 0xFFFF, number >> 16
+    # Every other one in IPv6, each in a network of its own.
+    address = f"2001:db8:{high:x}:{low:x}::1" if number % 2 else f"11.{high}.{low >> 8}.{low & 255}"
+    limiter.judge_address(address, now)
+    if number % 10 == 0:
+        limiter.strike(f"user{number}", address, now)
+        limiter.standing(f"user{number}", now)
+print(resident() - before)
+"""
+
+
+def test_a_million_addresses_stay_under_64_mib(observe: Observe) -> None:
+    """Case 56."""
+    done = subprocess.run([sys.executable, "-c", MILLION], capture_output=True, text=True, timeout=120, check=True)
+    used = float(done.stdout)
+    observe("under 64 MiB", f"{used:.1f} MiB after a million addresses and 100,000 users")
+    assert used < 64
+
+
+def test_addresses_are_limited_one_by_one(start: Start) -> None:
+    """Case 56."""
+    server = start("[limits]\nhandshakes_per_minute = 1\n")
+    for address in many_addresses(20):
+        answers = []
+        for _ in range(2):
+            with contextlib.closing(secure(server, address)) as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\n" + UPGRADE + b"\r\n")
+                answers.append(status(read_to_end(sock)))
+        assert answers == [401, 429], address
+
+
+@pytest.mark.parametrize(
+    ("path", "bad"), [("/", "\x1b[2J"), ("/", "\u202e"), ("/chat", "not json"), ("/chat", '{"text":1}')]
+)
+async def test_ten_invalid_messages_are_1008(start: Start, path: str, bad: str, observe: Observe) -> None:
+    """Case 57."""
+    server = start(f"[limits]\n{ROOMY}")
+    token = await asyncio.to_thread(server.token)
+    async with server.connect(path, token=token, subprotocols=["sockade"]) as client:
+        rejections = 0
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(15):
+                await client.send(bad)
+            while True:
+                message = str(await asyncio.wait_for(client.recv(), 10))
+                rejections += "rejected" in message
+    observe("1008 at the tenth", f"{client.close_code} after {rejections} that were told")
+    assert (client.close_code, rejections) == (1008, 9)

@@ -1,0 +1,158 @@
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+
+from sockade.errors import StartError, StorageError
+from sockade.storage.database import Database
+from sockade.storage.tables import METADATA
+from tests.contracts.records import user
+
+
+async def test_the_file_is_private_and_durable(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "data"
+    database = await Database.open(folder)
+    await database.users.add(user())
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    for connect in (database.reading, database.writing):
+        async with connect() as connection:
+            values = [
+                (await connection.execute(text(f"PRAGMA {name}"))).scalar_one()
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            ]
+        assert values == ["wal", 2, 1, 5_000]
+    await database.close()
+
+
+async def test_a_second_opening_finds_what_the_first_wrote(tmp_path: Path) -> None:
+    for expected in (True, False):
+        database = await Database.open(tmp_path)
+        assert await database.users.add(user()) is expected
+        await database.close()
+
+
+async def test_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path)
+
+    def columns(connection: object) -> dict[str, set[str]]:
+        inspector = inspect(connection)
+        assert inspector is not None
+        return {
+            name: {column["name"] for column in inspector.get_columns(name)} for name in inspector.get_table_names()
+        }
+
+    async with database.reading() as connection:
+        found = await connection.run_sync(columns)
+    assert found.pop("alembic_version")
+    assert found == {table.name: {column.name for column in table.columns} for table in METADATA.sorted_tables}
+    await database.close()
+
+
+async def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path)
+
+    async def fail_halfway() -> None:
+        async with database.writing() as connection:
+            await connection.execute(text("INSERT INTO users VALUES ('a', 'a', 'user', NULL, 0, NULL)"))
+            await connection.execute(text("INSERT INTO nowhere VALUES (1)"))
+
+    with pytest.raises(StorageError, match="no such table"):
+        await fail_halfway()
+    assert await database.users.everyone() == []
+    await database.close()
+
+
+async def test_a_writer_that_is_cancelled_leaves_nothing_and_blocks_nobody(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path)
+    inside = asyncio.Event()
+
+    async def write() -> None:
+        async with database.writing() as connection:
+            await connection.execute(text("INSERT INTO users VALUES ('a', 'a', 'user', NULL, 0, NULL)"))
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(write())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await database.users.add(user())
+    assert [one.name for one in await database.users.everyone()] == ["Ana"]
+    await database.close()
+
+
+async def test_errors_do_not_show_the_values_of_a_statement(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path)
+    with pytest.raises(StorageError) as caught:
+        async with database.writing() as connection:
+            await connection.execute(text("INSERT INTO nowhere VALUES (:value)"), {"value": "marked-secret"})
+    assert "marked-secret" not in f"{caught.value} {caught.value.__cause__}"
+    await database.close()
+
+
+async def test_a_closed_database_is_an_error(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path)
+    await database.close()
+    with pytest.raises(StorageError, match="closed"):
+        await database.users.everyone()
+    with pytest.raises(StorageError, match="closed"):
+        await database.users.add(user())
+
+
+async def test_another_process_writes_to_the_same_file(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path)
+    script = (
+        "import asyncio, pathlib, sys\n"
+        "from sockade.identity.stores import User\n"
+        "from sockade.storage.database import Database\n"
+        "async def main():\n"
+        "    database = await Database.open(pathlib.Path(sys.argv[1]))\n"
+        "    await database.users.add(User('bob', 'user', None, 0.0))\n"
+        "    await database.close()\n"
+        "asyncio.run(main())\n"
+    )
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script, str(tmp_path)], check=True)
+    assert [one.name for one in await database.users.everyone()] == ["bob"]
+    await database.close()
+
+
+async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path)
+    async with database.writing() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await database.close()
+    with pytest.raises(StartError, match="newer"):
+        await Database.open(tmp_path)
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sockade.db").write_bytes(b"this is not a database, not at all" * 100)
+    with pytest.raises(StartError, match="cannot be opened"):
+        await Database.open(tmp_path)
+
+
+async def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sockade.db").mkdir()
+    with pytest.raises(StartError, match="cannot be opened"):
+        await Database.open(tmp_path)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysterious://host/db", "postgresql+nodriver://host/db"])
+async def test_a_url_of_no_known_database_is_refused(url: str) -> None:
+    with pytest.raises(StartError):
+        await Database.open(url)
+
+
+async def test_a_url_opens_sqlite_too(tmp_path: Path) -> None:
+    database = await Database.open(f"sqlite:///{tmp_path / 'other.db'}")
+    assert await database.users.add(user())
+    await database.close()
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        assert connection.execute("SELECT skeleton FROM users").fetchall() == [("ana",)]
+    connection.close()

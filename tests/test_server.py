@@ -1,0 +1,241 @@
+"""The whole server, as a process: applications, fan-out, slow consumers, stops, restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.running import ROOMY, close_code
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+    from tests.running import RunningServer, Start
+    from tests.security.report import Observe
+
+CONFIG = f"[limits]\n{ROOMY}"
+CHAT = """
+from sockade import Connection, Sockade
+
+app = Sockade()
+
+@app.endpoint("/")
+class Chat:
+    async def on_message(self, connection: Connection, message: str) -> None:
+        if message == "boom":
+            raise RuntimeError("boom")
+        connection.broadcast(message)
+"""
+
+
+@pytest.fixture
+def chat(start: Start, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "chat_under_test.py").write_text(CHAT)
+    return start(CONFIG, "chat_under_test:app", module_path=str(folder))
+
+
+async def open_many(server: RunningServer, token: str, count: int) -> list[ClientConnection]:
+    """Open connections, fifty handshakes at a time."""
+    limit = asyncio.Semaphore(50)
+
+    async def one() -> ClientConnection:
+        async with limit:
+            return await server.connect(token=token, ping_interval=None, open_timeout=30)
+
+    return list(await asyncio.gather(*(one() for _ in range(count))))
+
+
+async def close_many(clients: list[ClientConnection]) -> None:
+    await asyncio.gather(*(client.close() for client in clients))
+
+
+async def test_a_callback_that_raises_costs_its_connection_alone(chat: RunningServer, observe: Observe) -> None:
+    """Case 80."""
+    token = await asyncio.to_thread(chat.token)
+    others = await open_many(chat, token, 100)
+    culprit = await chat.connect(token=token)
+    await culprit.send("boom")
+    assert await close_code(culprit) == 1011
+    await others[0].send("still here")
+    heard = await asyncio.gather(*(asyncio.wait_for(other.recv(), 10) for other in others[1:]))
+    assert heard == ["still here"] * 99
+    assert any("RuntimeError: boom" in line.get("error.stack_trace", "") for line in chat.log)
+    observe("1011 for one, the others go on", f"1011; {len(heard)} others heard the next message")
+    await close_many(others)
+
+
+async def test_one_message_reaches_499_of_500_and_one_that_never_reads_is_closed(chat: RunningServer) -> None:
+    token = await asyncio.to_thread(chat.token)
+    clients = await open_many(chat, token, 500)
+    sender, hearers = clients[0], clients[1:]
+    await sender.send("hello")
+    assert await asyncio.gather(*(asyncio.wait_for(one.recv(), 20) for one in hearers)) == ["hello"] * 499
+
+    await close_many(hearers[100:])
+    deaf = await asyncio.to_thread(deaf_client, chat, token)
+    with contextlib.closing(deaf):
+        hearers = hearers[:100]
+        text = "x" * 60_000
+        for number in range(200):
+            await sender.send(f"{number} {text}")
+            heard = await asyncio.gather(*(asyncio.wait_for(one.recv(), 20) for one in hearers))
+            assert {str(message).split()[0] for message in heard} == {str(number)}
+        async with asyncio.timeout(10):
+            while not any(line.get("message") == "slow_consumer" for line in chat.log):
+                await asyncio.sleep(0.1)
+    await sender.send("after")
+    assert await asyncio.gather(*(asyncio.wait_for(one.recv(), 20) for one in hearers)) == ["after"] * 100
+    await close_many([sender, *hearers])
+
+
+def deaf_client(server: RunningServer, token: str) -> socket.socket:
+    """Return an open WebSocket that will never read, and whose kernel takes little for it."""
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plain.settimeout(20)
+    plain.connect(("127.0.0.1", server.port))
+    sock = server.tls.wrap_socket(plain, server_hostname="localhost")
+    head = (
+        f"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        f"Authorization: Bearer {token}\r\n\r\n"
+    )
+    sock.sendall(head.encode())
+    assert sock.recv(65_536).startswith(b"HTTP/1.1 101")
+    return sock
+
+
+async def test_sigterm_tells_500_clients_to_come_back_spread_in_time(chat: RunningServer, observe: Observe) -> None:
+    """Case 79."""
+    token = await asyncio.to_thread(chat.token)
+    clients = await open_many(chat, token, 500)
+
+    async def end(client: ClientConnection) -> tuple[int | None, float]:
+        return await close_code(client, 40), time.monotonic()
+
+    ended = asyncio.gather(*(end(client) for client in clients))
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    assert await asyncio.to_thread(chat.stop, signal.SIGTERM, 35) == 0
+    took = time.monotonic() - began
+    codes, times = {code for code, _ in await ended}, [at for _, at in await ended]
+    spread = max(times) - min(times)
+    observe("1001 or 1012, spread, within 30 s", f"500 told {codes} over {spread:.1f} s, ended after {took:.1f} s")
+    assert codes <= {1001, 1012}
+    assert spread > 0.25
+    assert took < 30
+
+
+async def test_sigterm_ends_within_the_limit_though_a_client_does_not_answer(
+    start: Start, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Case 79."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "chat_under_test.py").write_text(CHAT)
+    server = start("[server]\ndrain_seconds = 2\n", "chat_under_test:app", module_path=str(folder))
+    token = await asyncio.to_thread(server.token)
+    with contextlib.closing(await asyncio.to_thread(deaf_client, server, token)):
+        assert await asyncio.to_thread(server.stop, signal.SIGTERM, 5) == 0
+
+
+async def test_messages_go_to_everyone_but_their_sender_in_the_built_in_chat(server: RunningServer) -> None:
+    ada, bob = await asyncio.to_thread(server.token, "ada"), await asyncio.to_thread(server.token, "bob")
+    async with server.connect(token=ada) as first, server.connect(token=bob) as second:
+        await first.send("<b>hello</b>")
+        assert await asyncio.wait_for(second.recv(), 10) == "<b>hello</b>"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(first.recv(), 0.3)
+
+
+async def test_the_page_s_endpoint_says_who_speaks_and_who_is_here(server: RunningServer) -> None:
+    ada, bob = await asyncio.to_thread(server.token, "ada"), await asyncio.to_thread(server.token, "bob")
+
+    async def hear(client: ClientConnection) -> dict[str, object]:
+        return dict(json.loads(await asyncio.wait_for(client.recv(), 10)))
+
+    async with server.connect("/chat", token=ada) as first:
+        assert await hear(first) == {"type": "welcome", "you": "ada", "here": ["ada"]}
+        async with server.connect("/chat", token=bob) as second, server.connect("/", token=bob):
+            assert await hear(first) == {"type": "joined", "user": "bob"}
+            assert (await hear(second))["here"] == ["ada", "bob"]
+            await second.send(json.dumps({"text": "hi"}))
+            heard = await hear(first)
+            assert (heard["type"], heard["from"], heard["text"]) == ("message", "bob", "hi")
+        assert await hear(first) == {"type": "left", "user": "bob"}
+
+
+async def test_frames_that_break_the_rules_close_with_their_code(chat: RunningServer) -> None:
+    token = await asyncio.to_thread(chat.token)
+
+    async def closed_by(*messages: object) -> int | None:
+        async with chat.connect(token=token, max_size=None) as client:
+            for message in messages:
+                with contextlib.suppress(ConnectionClosed):
+                    await client.send(message)  # type: ignore[arg-type]
+            return await close_code(client)
+
+    assert await closed_by(b"binary") == 1003
+    assert await closed_by("x" * 65_537) == 1009
+    # The client ends a fragmented message with an empty frame.
+    assert await closed_by(["x"] * 128) == 1009
+    assert await closed_by(["x"] * 127, b"") == 1003
+
+
+@pytest.mark.parametrize("path", ["/auth/logout", "session"])
+async def test_ending_a_session_closes_its_sockets_within_2_seconds(server: RunningServer, path: str) -> None:
+    cookie = await asyncio.to_thread(server.cookie)
+    headers = {"Cookie": cookie, "Origin": server.origin}
+    async with server.connect(headers={"Cookie": cookie}, origin=server.origin) as client:
+        if path == "session":
+            sessions = server.http("GET", "/auth/sessions", headers=headers).json["sessions"]
+            answer = server.http("DELETE", f"/auth/sessions/{sessions[0]['id']}", headers=headers)
+        else:
+            answer = server.http("POST", path, {}, headers)
+        assert answer.status == 204
+        assert await close_code(client, 2) == 3000
+    assert (await server.refused(headers={"Cookie": cookie}, origin=server.origin)).status == 401
+
+
+async def test_disabling_a_user_from_the_command_line_closes_their_sockets(server: RunningServer) -> None:
+    token = await asyncio.to_thread(server.token)
+    async with server.connect(token=token) as client:
+        done = await asyncio.to_thread(server.command, "user", "disable", "ada", "--data-dir", str(server.data_dir))
+        assert done.returncode == 0, done.stderr
+        assert await close_code(client, 2) == 3000
+    assert (await server.refused(token=token)).status == 401
+
+
+async def test_sessions_go_on_after_a_restart(server: RunningServer) -> None:
+    cookie = await asyncio.to_thread(server.cookie)
+    assert await asyncio.to_thread(server.stop) == 0
+    await asyncio.to_thread(server.start)
+    async with server.connect(headers={"Cookie": cookie}, origin=server.origin):
+        pass
+
+
+@pytest.mark.parametrize("settings", ["loop = 'asyncio'\nfast = false", "loop = 'uvloop'\nfast = false", "fast = true"])
+async def test_every_kind_of_loop_serves(start: Start, settings: str) -> None:
+    server = start(f"[server]\n{settings}\n")
+    token = await asyncio.to_thread(server.token)
+    async with server.connect(token=token) as first, server.connect(token=token) as second:
+        await first.send("x")
+        assert await asyncio.wait_for(second.recv(), 10) == "x"
+    assert await asyncio.to_thread(server.stop) == 0
+
+
+async def test_interrupt_stops_cleanly_with_status_130(server: RunningServer) -> None:
+    token = await asyncio.to_thread(server.token)
+    async with server.connect(token=token) as client:
+        ended = asyncio.create_task(close_code(client))
+        assert await asyncio.to_thread(server.stop, signal.SIGINT, 15) == 130
+        assert await ended == 1012
+    assert "Traceback" not in server.log_text
