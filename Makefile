@@ -30,7 +30,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || $(call debian,python3-venv,make virtual environments)
 	@"$(BIN)/python" -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear "$(VENV)"
 	@echo "Installing into $(VENV) ..."
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements.lock
+	@# The lock is whole, so nothing is resolved: a release made after it must not get in the way.
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r requirements.lock
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
 	@touch "$(STAMP)"
 

@@ -108,8 +108,9 @@ class RunningServer:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """Every log line so far."""
-        return [json.loads(line) for line in self.log_text.splitlines() if line.startswith("{")]
+        """Every log line so far; the last may be half written yet."""
+        whole = self.log_text.rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def log_of(self, connection: str) -> list[dict[str, Any]]:
         """The log lines that name a connection or request id; the log is written a moment after the answer."""

@@ -132,15 +132,15 @@ class Say(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def judge(message: str, rules: MessageRules) -> tuple[Any, float]:
-    """Return what is decided about a message, and the fewest milliseconds of three tries that it took."""
+    """Return what is decided about a message, and the fewest milliseconds of CPU that it took in five tries."""
     limits = LimitSettings(violations_per_minute=BUDGET)
     took = []
-    for _ in range(3):
+    for _ in range(5):
         rates = Rates.of(limits)
         standing = Standing(rates, Bucket(rates.user, 0.0), Bucket(rates.total, 0.0), 0.0)
-        began = time.perf_counter()
+        began = time.thread_time()
         found = decide(message, rules, standing, math.inf, 0.0)
-        took.append(time.perf_counter() - began)
+        took.append(time.thread_time() - began)
     return found, min(took) * 1_000
 
 
