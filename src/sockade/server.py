@@ -15,6 +15,8 @@ from uvicorn.server import ServerState
 
 from sockade.api.application import http_application
 from sockade.api.auth import auth_routes
+from sockade.brokers.memory import MemoryBroker
+from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
 from sockade.chat import chat_application
 from sockade.clock import SystemClock
@@ -103,7 +105,7 @@ class Server:
         self.weakened = tuple(weakened(settings))
         self.draining = False
         self.status = 0
-        self.broker: SqliteBroker | None = None
+        self.broker: RoutedBroker | None = None
 
     async def serve(self, announce: Callable[[Started], None]) -> int:
         """Provision, serve until told to stop, and drain."""
@@ -174,10 +176,12 @@ class Server:
 
     async def open_channels(self, stack: AsyncExitStack) -> Node | None:
         """Start the channels, where the application declares any, and the endpoint that speaks their protocol."""
-        if not self.application.channels.declared:
+        channels = self.application.channels
+        if not channels.declared:
             return None
-        self.broker = SqliteBroker(self.settings.server.data_dir, self.clock)
-        node = Node(self.broker, self.application.channels, self.clock)
+        disk = SqliteBroker(self.settings.server.data_dir, self.clock)
+        self.broker = RoutedBroker(disk, MemoryBroker(self.clock), channels.is_durable)
+        node = Node(self.broker, channels, self.clock)
         await node.start()
         stack.push_async_callback(self.broker.close)
         endpoint = ChannelProtocol(node, functools.partial(self.authority.verify, origin=None)).endpoint()

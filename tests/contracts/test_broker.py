@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sockade.brokers.memory import MemoryBroker
+from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
 from sockade.clock import SteppedClock
 from sockade.messaging.broker import IDEMPOTENCY_SECONDS, META_SECONDS, Broker, Draft, Keep, Position, Publication
@@ -39,10 +40,20 @@ class Bench:
         return [one.data.decode() for one in history.publications]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+def make(kind: str, folder: Path, clock: SteppedClock) -> Broker:
+    match kind:
+        case "memory":
+            return MemoryBroker(clock)
+        case "sqlite":
+            return SqliteBroker(folder, clock)
+    # One channel of the suite is kept in memory, the rest on the disk.
+    return RoutedBroker(SqliteBroker(folder, clock), MemoryBroker(clock), lambda name: name != "other")
+
+
+@pytest.fixture(params=["memory", "sqlite", "routed"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     clock = SteppedClock()
-    broker: Broker = MemoryBroker(clock) if request.param == "memory" else SqliteBroker(tmp_path, clock)
+    broker = make(request.param, tmp_path, clock)
     bench = Bench(broker, clock)
     await broker.start(bench.deliver)
     yield bench

@@ -58,6 +58,8 @@ class MemoryBroker:
         self._streams: dict[str, Stream] = {}
         self._keys: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
         self._publishes = 0
+        self.failure = ""
+        """Memory does not fail."""
 
     async def start(self, deliver: Deliver) -> None:
         self._deliver = deliver

@@ -120,11 +120,6 @@ class SqliteBroker:
             await asyncio.sleep(0)  # what the thread still told the loop
 
     async def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Published:
-        if keep is None and not key:
-            # Nothing to keep: nothing to wait for.
-            position = Position(0, "")
-            self._deliver(channel, Publication(0, draft.data, draft.time, draft.info, draft.tags), position)
-            return Published(position)
         work = Append(channel, draft, keep, key, self._loop.create_future())
         self._put(work)
         return await work.answer

@@ -28,10 +28,11 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A channel keeps at most `size` publications, none older than `seconds`."""
+    """A channel keeps at most `size` publications, none older than `seconds`; on the disk unless not `durable`."""
 
     size: int
     seconds: float
+    durable: bool = True
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.seconds <= 0:
@@ -87,7 +88,7 @@ class Channels:
             Channel(
                 pattern,
                 compiled(pattern),
-                Keep(history.size, history.seconds) if history is not None else None,
+                Keep(history.size, history.seconds, history.durable) if history is not None else None,
                 presence,
                 join_leave,
                 getattr(handler, "message", None),
@@ -103,6 +104,11 @@ class Channels:
             if match is not None:
                 return Match(name, channel, match.groupdict())
         return None
+
+    def is_durable(self, name: str) -> bool:
+        """Tell whether what is published under a name is kept on the disk."""
+        match = self.find(name)
+        return match is not None and match.channel.keep is not None and match.channel.keep.durable
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
