@@ -32,7 +32,7 @@ from sockade import History, Sockade
 
 app = Sockade()
 
-@app.channel("load", history=History(size=100_000, seconds=3600))
+@app.channel("load", history=History(size=100_000, ttl=3600))
 class Load:
     def may_publish(self, identity):
         return True

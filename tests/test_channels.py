@@ -27,7 +27,7 @@ from sockade import History, Sockade
 
 app = Sockade()
 
-@app.channel("room:{name}", history=History(size=10_000, seconds=3600), presence=True)
+@app.channel("room:{name}", history=History(size=10_000, ttl=3600), presence=True)
 class Room:
     def may_publish(self, identity, name):
         return True

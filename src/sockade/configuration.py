@@ -20,7 +20,7 @@ from pydantic_settings.exceptions import SettingsError as SourceError
 
 from sockade.errors import SettingsError
 from sockade.exposure import problems
-from sockade.settings import IssuerSettings, Section, Settings
+from sockade.settings import ChannelSettings, IssuerSettings, Section, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,8 +33,8 @@ SECRETS_DIR = "SOCKADE_SECRETS_DIR"
 CONFIG_NAME = "sockade.toml"
 
 # Tables of tables, one for each name that the operator chose.
-NAMED: dict[str, type[Section]] = {"issuers": IssuerSettings}
-NAMED_PATHS = ("keys_file", "secret_file")
+NAMED: dict[str, type[Section]] = {"issuers": IssuerSettings, "channels": ChannelSettings}
+NAMED_PATHS = ("keys_file", "secret_file", "schema_file")
 TABLES: dict[str, tuple[str, ...]] = {
     table: tuple(info.annotation.model_fields)  # type: ignore[union-attr]  # every other field is a Section
     for table, info in Settings.model_fields.items()

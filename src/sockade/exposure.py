@@ -30,6 +30,8 @@ HOST_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){HOST_LABEL}(?:\.{HOST_LABEL})*", re.IGNORECASE)
 ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^/:@?#\[\]]+)(?::([1-9][0-9]{0,4}))?", re.IGNORECASE)
 
+VARIABLE = re.compile(r"\{(\w*)\}")
+
 HMAC_BYTES = 32  # RFC 7518 §3.2
 
 PAIR = ("tls.certificate", "tls.key")
@@ -67,6 +69,8 @@ def problems(settings: Settings, now: datetime | None = None, broken: Collection
         found += _addresses(settings)
     if sound("issuers", *(key for key in broken if key.startswith("credentials."))):
         found += _issuers(settings)
+    if sound("channels"):
+        found += _channels(settings)
     if sound("limits.outbox_bytes", "limits.incomplete_bytes", "limits.message_bytes"):
         found += _limits(settings)
     return found
@@ -79,6 +83,10 @@ def weakened(settings: Settings) -> list[str]:
         found.append(f"origins.allowed lets pages of {', '.join(settings.origins.allowed)} connect.")
     if settings.limits.compression:
         found.append("limits.compression lets a message cost more memory than what came of it.")
+    if settings.credentials.first_message:
+        found.append("credentials.first_message lets strangers hold open sockets until their first message.")
+    if settings.credentials.query_ticket:
+        found.append("credentials.query_ticket lets tickets stand in URLs, which histories and proxies keep.")
     if settings.addresses.trusted_proxies:
         proxies = ", ".join(map(str, settings.addresses.trusted_proxies))
         found.append(f"addresses.trusted_proxies lets {proxies} say which address a client has.")
@@ -296,6 +304,23 @@ def _carriers(settings: Settings) -> Iterator[str]:
     accepted = settings.credentials
     if not (accepted.cookie or accepted.bearer or accepted.ticket):
         yield "credentials.cookie, credentials.bearer and credentials.ticket are all off: switch one on."
+    if accepted.query_ticket and not accepted.ticket:
+        yield "credentials.query_ticket is on and credentials.ticket off: switch both on or both off."
+
+
+def _channels(settings: Settings) -> Iterator[str]:
+    for name, channel in settings.channels.items():
+        table = f"channels.{name}"
+        if (channel.history_size > 0) != (channel.history_seconds > 0):
+            yield f"{table} has only one of history_size and history_seconds: set both, or neither."
+        if channel.cache and not channel.history_size:
+            yield f"{table}.cache gives the latest publication, but none is kept: set history_size and history_seconds."
+        if channel.personal and set(VARIABLE.findall(channel.pattern)) != {"user"}:
+            yield f"{table}.personal needs a pattern with {{user}} and no other variable, such as news:{{user}}."
+        if channel.personal and channel.subscribe not in (("everyone",), ("owner",)):
+            yield f"{table}.personal is for its user alone: leave {table}.subscribe out."
+        if channel.schema_file is not None and not channel.schema_file.is_file():
+            yield f"{table}.schema_file ({channel.schema_file}) is not a file: name a JSON Schema."
 
 
 def _issuers(settings: Settings) -> Iterator[str]:
@@ -309,6 +334,8 @@ def _issuers(settings: Settings) -> Iterator[str]:
         taken.setdefault(issuer.issuer, f"{table}.issuer")
         if not issuer.audience:
             yield f"{table}.audience is not set: tokens for any service would be accepted, write what aud must be."
+        if issuer.subscription_token_type.lower() == issuer.token_type.lower():
+            yield f"{table}.subscription_token_type is its token_type too: a token for one channel would open them all."
         yield from _keys_of(table, issuer)
 
 

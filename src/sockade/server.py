@@ -25,7 +25,7 @@ from sockade.doors.http import HttpDoor, http_config
 from sockade.doors.listener import Listener
 from sockade.doors.ports import bind
 from sockade.doors.reload import CurrentAddresses, CurrentContext, Reloading
-from sockade.errors import SettingsError
+from sockade.errors import SettingsError, UsageError
 from sockade.exposure import problems, weakened
 from sockade.guard.identity import Carrier
 from sockade.guard.limiter import Limiter
@@ -34,8 +34,10 @@ from sockade.guard.policy import LOOPBACK_NAMES, Policy, own_origins
 from sockade.identity.authority import Authority
 from sockade.identity.keys import ServerKeys
 from sockade.identity.passwords import Passwords
-from sockade.messaging.client import PATH as CHANNELS
-from sockade.messaging.client import ChannelProtocol
+from sockade.messaging.channel_protocol import PATH as CHANNELS
+from sockade.messaging.channel_protocol import ChannelProtocol
+from sockade.messaging.channels import configured
+from sockade.messaging.control import Control
 from sockade.messaging.hub import SWEEP_SECONDS, Hub
 from sockade.messaging.node import Node
 from sockade.protocol.codes import CloseCode
@@ -101,11 +103,13 @@ class Server:
         self.clock = SystemClock()
         self.pages = application is None
         self.application = application or chat_application(self.clock)
+        declare_channels(settings, self.application)
         self.policy = policy_of(settings, self.port, self.application)
         self.weakened = tuple(weakened(settings))
         self.draining = False
         self.status = 0
         self.broker: RoutedBroker | None = None
+        self.node: Node | None = None
 
     async def serve(self, announce: Callable[[Started], None]) -> int:
         """Provision, serve until told to stop, and drain."""
@@ -158,7 +162,7 @@ class Server:
             self.connection_closed,
             self.authority.seen,
         )
-        self.application.bind(self.hub, await self.open_channels(stack))
+        self.application.bind(self.hub, await self.open_channels(stack), self.authority.subscription_token)
         self.admission = Admission(
             self.policy, limits, self.application, self.authority, self.hub, self.audit, self.clock
         )
@@ -174,19 +178,25 @@ class Server:
             self.clock,
         )
 
-    async def open_channels(self, stack: AsyncExitStack) -> Node | None:
-        """Start the channels, where the application declares any, and the endpoint that speaks their protocol."""
-        channels = self.application.channels
-        if not channels.declared:
+    async def open_channels(self, stack: AsyncExitStack) -> Control | None:
+        """Start the channels, where any are declared, and the endpoint that speaks their protocol."""
+        application = self.application
+        if not application.speaks_channels:
             return None
         disk = SqliteBroker(self.settings.server.data_dir, self.clock)
-        self.broker = RoutedBroker(disk, MemoryBroker(self.clock), channels.is_durable)
-        node = Node(self.broker, channels, self.clock)
-        await node.start()
+        self.broker = RoutedBroker(disk, MemoryBroker(self.clock), application.channels.is_durable)
+        self.node = Node(self.broker, application.channels, self.clock)
+        await self.node.start()
         stack.push_async_callback(self.broker.close)
-        endpoint = ChannelProtocol(node, functools.partial(self.authority.verify, origin=None)).endpoint()
-        self.application.endpoints[endpoint.path] = endpoint
-        return node
+        protocol = ChannelProtocol(
+            self.node,
+            functools.partial(self.authority.verify, origin=None),
+            self.authority.grant,
+            application.procedures,
+            application.send_handler,
+        )
+        application.endpoints[CHANNELS] = protocol.endpoint()
+        return Control(self.node)
 
     def door(self) -> Callable[[Peer], asyncio.Protocol]:
         """Return what makes the protocol of a connection that has come through TLS."""
@@ -250,6 +260,8 @@ class Server:
                 await self.authority.poll()
             except Exception:
                 logger.exception("cannot look for ended sessions")
+            if self.node is not None:
+                await self.node.sweep()
 
     async def drain(self) -> None:
         """Take nothing new, tell everyone to come back later, and wait for them within the limit."""
@@ -300,6 +312,15 @@ class Server:
         )
 
 
+def declare_channels(settings: Settings, application: Sockade) -> None:
+    """Add the channels of the settings to those of the application. Raises SettingsError."""
+    try:
+        for name, channel in settings.channels.items():
+            application.channels.add(configured(name, channel))
+    except UsageError as error:
+        raise SettingsError([f"channels.{name}: {error}."]) from error
+
+
 def policy_of(settings: Settings, port: int, application: Sockade) -> Policy:
     """Return what handshakes are compared with."""
     server, credentials = settings.server, settings.credentials
@@ -317,8 +338,10 @@ def policy_of(settings: Settings, port: int, application: Sockade) -> Policy:
     return Policy(
         names=frozenset(names),
         origins=own_origins(names, port) | allowed,
-        paths=frozenset(application.endpoints) | ({CHANNELS} if application.channels.declared else set()),
+        paths=frozenset(application.endpoints) | ({CHANNELS} if application.speaks_channels else set()),
         carriers=frozenset(carrier for carrier, on in switches.items() if on),
+        first_message=CHANNELS if credentials.first_message else None,
+        query_ticket=credentials.query_ticket,
     )
 
 

@@ -111,7 +111,7 @@ class Room:
 
     async def turn(self) -> None:
         """Let everything that is due on the loop happen."""
-        for _ in range(3):
+        for _ in range(6):
             await asyncio.sleep(0)
 
     def step(self, seconds: float) -> None:

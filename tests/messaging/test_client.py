@@ -11,12 +11,14 @@ import pytest
 from sockade.brokers.memory import MemoryBroker
 from sockade.errors import StorageError, UsageError
 from sockade.guard.handshake import Refuse
-from sockade.guard.identity import Credential, Identity
+from sockade.guard.identity import Credential, Grant, Identity, Secret
 from sockade.messaging.application import Sockade
 from sockade.messaging.broker import Draft, Keep, Position, Publication
-from sockade.messaging.channels import History, Message
-from sockade.messaging.client import CONNECT_SECONDS, PATH, SUBSCRIPTIONS, ChannelProtocol
+from sockade.messaging.channel_protocol import CONNECT_SECONDS, PATH, ChannelProtocol
+from sockade.messaging.control import Control
 from sockade.messaging.node import Node
+from sockade.messaging.subscribing import SUBSCRIPTIONS
+from sockade.messaging.types import History, Message
 from sockade.protocol.reasons import Reason
 from sockade.protocol.replies import DisconnectCode
 
@@ -78,11 +80,16 @@ class House:
         self.broker = MemoryBroker(room.clock)
         self.node = Node(self.broker, app.channels, room.clock)
         self.tokens: dict[str, Identity | Refuse] = {}
-        app.endpoints[PATH] = ChannelProtocol(self.node, self.verify).endpoint()
-        app.bind(room.hub, self.node)
+        self.grants: dict[tuple[str, str, str], Grant | Refuse] = {}
+        protocol = ChannelProtocol(self.node, self.verify, self.grant, app.procedures, app.send_handler)
+        app.endpoints[PATH] = protocol.endpoint()
+        app.bind(room.hub, Control(self.node))
 
     async def verify(self, credential: Credential) -> Identity | Refuse:
         return self.tokens.get(credential.value.reveal(), Refuse(Reason.TOKEN_INVALID))
+
+    async def grant(self, token: Secret, user: str, channel: str) -> Grant | Refuse:
+        return self.grants.get((token.reveal(), user, channel), Refuse(Reason.TOKEN_INVALID))
 
     async def enter(self, user: str = "ada", *, connect: bool = True) -> Talk:
         talk = Talk(await self.room.join(user, PATH), self.room)
@@ -93,7 +100,7 @@ class House:
 
 @pytest.fixture
 async def house(app: Sockade, room: Room) -> House:
-    @app.channel("room:{name}", history=History(size=3, seconds=60), presence=True, join_leave=True)
+    @app.channel("room:{name}", history=History(size=3, ttl=60), presence=True, join_leave=True)
     class Rooms:
         message = Say
 
@@ -337,7 +344,7 @@ async def test_history_is_read_in_pages(house: House) -> None:
 async def test_what_is_not_offered_says_so(house: House) -> None:
     talk = await house.enter()
     assert (await talk.ask("rpc", method="x"))["error"]["code"] == 104
-    assert (await talk.ask("sub_refresh", channel="room:a", token="t"))["error"]["code"] == 108
+    assert (await talk.ask("sub_refresh", channel="room:a", token="t"))["error"]["code"] == 103
     assert await talk.send('{"send":{"data":1}}') == []
     assert await talk.ask("ping") == {"ping": {}}
 
@@ -403,7 +410,7 @@ def test_declarations_are_checked() -> None:
         with pytest.raises(UsageError):
             app.channel(pattern)(object())
     with pytest.raises(UsageError):
-        History(size=0, seconds=1)
+        History(size=0, ttl=1)
 
 
 async def test_a_draft_keeps_its_time(house: House) -> None:

@@ -281,11 +281,11 @@ class HttpDoor(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not isinstance(decision, Refuse):
-            opened = self._admission.open(self.transport, handshake, decision, self._peer.gone)
+            peer = self._peer
+            opened = self._admission.open(self.transport, handshake, decision, peer.admitted, peer.gone)
             if not isinstance(opened, Refuse):
                 self._expect(math.inf, math.inf)
                 self.connections.discard(self)
-                self._peer.admitted()
                 if self._early:
                     opened.data_received(self._early)
                 opened.resume_reading()

@@ -25,6 +25,10 @@ class Policy:
     paths: frozenset[str]
     """Paths that speak WebSocket."""
     carriers: frozenset[Carrier] = frozenset(Carrier)
+    first_message: str | None = None
+    """The path where the first message may carry the credential; None: nowhere."""
+    query_ticket: bool = False
+    """Whether a ticket may stand in the URL."""
 
 
 def own_origins(names: Iterable[str], port: int) -> frozenset[str]:

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sockade.guard.messages import TOO_FAST, Close, Reject, decide
+from sockade.guard.messages import TOO_FAST, TOO_MANY_INVALID, Close, Reject, decide
 from sockade.messaging.frames import frame
 from sockade.messaging.inbox import Inbox
 from sockade.protocol.codes import CloseCode
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
+    from sockade.guard.handshake import Refuse
     from sockade.guard.identity import ConnectionId, Identity
-    from sockade.messaging.application import Endpoint
+    from sockade.messaging.endpoint import Endpoint
     from sockade.messaging.hub import Hub
     from sockade.messaging.transport import Transport
 
@@ -52,6 +54,7 @@ class Connection:
         "check_at",
         "close_code",
         "close_reason",
+        "confirm",
         "controls",
         "endpoint",
         "expires_at",
@@ -93,7 +96,9 @@ class Connection:
         self.transport = transport
         self.hub = hub
         self.controls = controls
-        self.standing = hub.limiter.standing(identity.user, hub.now)
+        self.confirm: Callable[[Identity], Identity | Refuse] | None = None
+        """Admits who says who they are in their first message only; None once that is done, or was before the 101."""
+        self.standing = hub.limiter.standing(identity.user or id, hub.now)
         self.inbox: Inbox[Any] = Inbox(hub.loop)
         self.task: asyncio.Task[None] | None = None
         self.outbox: list[bytes] = []
@@ -152,10 +157,12 @@ class Connection:
 
     def renew(self, identity: Identity, expires_at: float) -> None:
         """Go on with a renewed credential: its rights hold from now on, and its end (monotonic seconds)."""
-        self.identity = identity
+        self.hub.identify(self, identity)
         self.expires_at = expires_at
         self._warn_at = expires_at - EXPIRY_NOTICE_SECONDS if self.controls else math.inf
         self.hub.watch(self, self._next_deadline())
+        if self.endpoint.on_renew is not None:
+            self.endpoint.on_renew(self)
 
     def queue(self, data: bytes) -> None:
         """Put one frame into the outbox; the hub flushes it this tick."""
@@ -257,7 +264,10 @@ class Connection:
         self._active_at = hub.now
         decision = decide(message, self.endpoint.rules, self.standing, self.expires_at, hub.clock.monotonic())
         if isinstance(decision, Reject):
-            self.tell(rejected=decision.reason)
+            if self.endpoint.on_reject is not None:
+                self.endpoint.on_reject(self, message, decision.reason)
+            else:
+                self.tell(rejected=decision.reason)
             return
         if isinstance(decision, Close):
             self._close_for_cause(decision)
@@ -292,12 +302,15 @@ class Connection:
 
     def allow_one_more(self) -> bool:
         """Count a further command of one message like a message; False over the rate."""
-        now = self.hub.clock.monotonic()
-        if self.standing.take(0, now):
+        if self.standing.take(0, self.hub.clock.monotonic()):
             return True
-        if not self.standing.violate(now):
-            self._close_for_cause(TOO_FAST)
+        self.count_violation(TOO_FAST)
         return False
+
+    def count_violation(self, too_many: Close = TOO_MANY_INVALID) -> None:
+        """Count something that was rejected, and close when there was too much of it."""
+        if not self.standing.violate(self.hub.clock.monotonic()):
+            self._close_for_cause(too_many)
 
     def _close_for_cause(self, decision: Close) -> None:
         if decision.strike:

@@ -72,9 +72,7 @@ class Hub:
         """Take a connection in, and start its callbacks."""
         self.connections.add(connection)
         self._paths[connection.endpoint.path].add(connection)
-        self._users[connection.identity.user].add(connection)
-        if connection.identity.session is not None:
-            self._sessions[connection.identity.session].add(connection)
+        self._index(connection)
         self.watch(connection, connection.check(self.now))
         task = self.loop.create_task(run_callbacks(connection, self._report))
         connection.task = task
@@ -88,10 +86,27 @@ class Hub:
         self.connections.discard(connection)
         self._forget(connection)
         discard(self._paths, connection.endpoint.path, connection)
-        discard(self._users, connection.identity.user, connection)
-        if connection.identity.session is not None:
-            discard(self._sessions, connection.identity.session, connection)
+        self._unindex(connection)
         self._closed(connection)
+
+    def identify(self, connection: Connection, identity: Identity) -> None:
+        """Let a connection be somebody's: whoever ends that user's or session's connections finds it."""
+        if connection in self.connections:
+            self._unindex(connection)
+            connection.identity = identity
+            self._index(connection)
+
+    def _index(self, connection: Connection) -> None:
+        identity = connection.identity
+        self._users[identity.user].add(connection)
+        if identity.session is not None:
+            self._sessions[identity.session].add(connection)
+
+    def _unindex(self, connection: Connection) -> None:
+        identity = connection.identity
+        discard(self._users, identity.user, connection)
+        if identity.session is not None:
+            discard(self._sessions, identity.session, connection)
 
     # Delivery.
 
