@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
 import msgspec
@@ -156,7 +157,7 @@ class Sockade:
             parameters = list(inspect.signature(function).parameters)
             if name in self.procedures or len(parameters) != 2:
                 raise UsageError(f"the procedure {name!r} is there already, or does not take (connection, data)")
-            self.procedures[name] = Procedure(function, get_type_hints(function).get(parameters[1], Any))
+            self.procedures[name] = Procedure(function, annotated(function, parameters[1]))
             return function
 
         return register
@@ -237,3 +238,18 @@ class Sockade:
         if self._control is None:
             raise UsageError("no channel is declared, or the server does not run yet")
         return self._control
+
+
+def annotated(function: Callable[..., Any], parameter: str) -> Any:
+    """Return the type that a parameter is annotated with; Any where it is not.
+
+    The other annotations are not looked at: they may name what is imported for type checkers alone.
+
+    Raises:
+        UsageError: the annotation names something that is not there.
+    """
+    holder = SimpleNamespace(__annotations__={parameter: function.__annotations__.get(parameter, Any)})
+    try:
+        return get_type_hints(holder, globalns=function.__globals__, include_extras=True)[parameter]
+    except NameError as error:
+        raise UsageError(f"the type of {parameter!r} must be importable when the module runs: {error}") from error
