@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check tests web bench faults mutants fuzz chromium format lock clean
+.PHONY: help install serve test check tests web bench faults mutants fuzz chromium sdk format lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -47,7 +47,7 @@ check: $(STAMP)
 	"$(BIN)/lint-imports"
 
 # One after another: the tests of load and of deadlines need the machine for themselves.
-tests: $(STAMP) chromium
+tests: $(STAMP) chromium sdk
 	"$(BIN)/coverage" erase
 	"$(BIN)/pytest" --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
@@ -77,6 +77,15 @@ fuzz: $(STAMP)
 
 chromium:
 	@test -x "$(CHROMIUM)" || $(call debian,chromium,test the page in a browser)
+
+# The official JavaScript SDK, for the tests that drive it: what the lock file beside them names.
+sdk: tests/sdk/node_modules/.package-lock.json
+
+tests/sdk/node_modules/.package-lock.json: tests/sdk/package-lock.json
+	@command -v npm >/dev/null || $(call debian,npm,test with the official SDK)
+	@echo "Installing the JavaScript SDK into tests/sdk ..."
+	@cd tests/sdk && npm ci --silent --no-audit --no-fund
+	@touch "$@"
 
 format: $(STAMP)
 	"$(BIN)/ruff" check --fix
