@@ -295,7 +295,7 @@ async def test_a_subscription_ends_when_its_token_is_not_refreshed(meet: Meet) -
     await client.give(signed("ada", typ="subscription+jwt", channel=channel, exp=int(time.time()) + 3))
     await client.wait("subscribed", channel=channel)
     # 2501: the SDK subscribes again by itself, which takes a token.
-    await client.wait("subscribing", 2, channel=channel, code=2501)
+    await client.wait("subscribing", channel=channel, code=2501)
     for _ in range(2):
         await client.give(signed("ada", typ="subscription+jwt", channel=channel))
     await client.wait("subscribed", 2, channel=channel)

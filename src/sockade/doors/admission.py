@@ -17,7 +17,7 @@ from websockets.server import ServerProtocol
 from sockade.doors.deflate import InflateFactory
 from sockade.doors.refusals import origin_of, record_refusal, refusal_response
 from sockade.doors.websocket import Ledger, WebSocketDoor
-from sockade.guard.admit import Quotas, admit
+from sockade.guard.admit import Counts, Quotas, admit
 from sockade.guard.handshake import Admit, Refuse
 from sockade.guard.identity import NOBODY, Carrier
 from sockade.guard.screen import screen
@@ -104,7 +104,9 @@ class Admission:
         if identity.session is not None and self._authority.is_ended(identity.session):
             return Refuse(Reason.REVOKED, "ended while it was verified")
         if credential.carrier is Carrier.FIRST_MESSAGE:
-            return admit(handshake, identity, self._clock.wall(), self._hub.counts(NOBODY), self._quotas)
+            # Whose connection it is one more of, is not known yet: `_confirm` asks.
+            everybody = Counts(user=0, total=len(self._hub.connections))
+            return admit(handshake, identity, self._clock.wall(), everybody, self._quotas)
         return self._admit(handshake, identity)
 
     def _admit(self, handshake: Handshake, identity: Identity) -> Admit | Refuse:
