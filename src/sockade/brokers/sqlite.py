@@ -21,7 +21,7 @@ from sockade.brokers.memory import ignore
 from sockade.brokers.stream_file import Append, Begin, Remove, StreamFile, open_file, open_reader, read
 from sockade.brokers.writer import Writer, told
 from sockade.errors import StorageError
-from sockade.messaging.broker import NO_LIMIT, Draft, History, Keep, Publication, Published
+from sockade.messaging.broker import NO_LIMIT, Draft, History, Keep, Position, Publication, Published
 
 if TYPE_CHECKING:
     import sqlite3
@@ -114,9 +114,13 @@ class SqliteBroker:
             self._looking = True
             self._loop.call_soon(self._look)
         history = await answer
-        if history is None:
-            return History([], await self._put(Begin(channel)))
-        return history
+        if history is not None:
+            return history
+        begun: Position = await self._put(Begin(channel))
+        if begun.offset == 0:
+            return History([], begun)
+        # Somebody has published in it meanwhile.
+        return await self.history(channel, since=since, limit=limit, reverse=reverse)
 
     async def remove_history(self, channel: str) -> None:
         await self._put(Remove(channel))

@@ -12,6 +12,8 @@ dealt with here, because SQLite alone does not promise that a transaction it rep
 - Copying the log into the database (checkpoint) is where the same could lose what was acknowledged: pages that one
   checkpoint wrote are not written again by the next if the first got somewhere. So each one copies the whole log and
   its fsync covers all of it, or it counts for nothing and the log stays: nobody reads while it runs.
+- The next process reads the log from the same cache, and may build on frames that never got to the disk. So whatever
+  it finds there is copied, with an fsync, before anything is added: `open_file`.
 """
 
 from __future__ import annotations
@@ -323,6 +325,10 @@ def open_file(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA fullfsync=ON")
         connection.execute("PRAGMA checkpoint_fullfsync=ON")
         connection.execute("PRAGMA wal_autocheckpoint=0")
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            connection.close()
+            raise StartError(f"The channels in {path} are in use by another process.")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             connection.close()
