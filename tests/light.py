@@ -18,7 +18,7 @@ HEAD = (
     "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nAuthorization: Bearer {token}\r\n\r\n"
 )
-TEXT, CLOSE = 1, 8
+TEXT, CLOSE, PING = 1, 8, 9
 
 
 def text_frame(text: bytes) -> bytes:
@@ -79,8 +79,12 @@ class LightClient(asyncio.Protocol):
         at = 0
         while (frame := parsed(buffer, at)) is not None:
             opcode, start, at = frame
-            if opcode == TEXT:
+            if opcode == TEXT and at - start == 2:
+                self.transport.write(text_frame(b"{}"))  # the channel protocol's ping, and its answer
+            elif opcode == TEXT:
                 self.heard(self, buffer[start:at])
+            elif opcode == PING:
+                self.transport.write(b"\x8a%c\0\0\0\0%b" % (0x80 | (at - start), buffer[start:at]))
             elif opcode == CLOSE:
                 self.close_code = int.from_bytes(buffer[start : start + 2], "big")
         self._buffer = buffer[at:]
