@@ -85,6 +85,8 @@ class Node:
         """Connected clients of the channel protocol, by user."""
         self._ending: list[tuple[float, int, Subscription]] = []
         self._numbers = count()
+        self._tops: list[tuple[str, Position]] = []
+        """The tops that were looked at in the last sweep."""
 
     async def start(self) -> None:
         """Begin to deliver."""
@@ -218,27 +220,36 @@ class Node:
             # One that was renewed meanwhile stands in the heap again, with its new end.
             if not subscription.ended and subscription.ends_at <= now:
                 self.lose(subscription, UnsubscribeCode.EXPIRED)
+        self._compare()
         due = [name for name, members in self.members.items() if members.check_at <= now]
         for name in due:
             self.members[name].check_at = now + POSITION_CHECK_SECONDS
-        await asyncio.gather(*(self.check_positions(name) for name in due))
+        await asyncio.gather(*(self._look_at_top(name) for name in due))
 
-    async def check_positions(self, name: str) -> None:
-        """End the subscriptions that stand below the top of their stream: a broker did not deliver something."""
+    async def _look_at_top(self, name: str) -> None:
+        """Note where a stream's top is, to compare with at the next sweep."""
         match = self.channels.find(name)
         if match is None or match.channel.keep is None or match.channel.cache:
             return
         try:
-            top = (await self.broker.history(name, limit=0)).top
+            self._tops.append((name, (await self.broker.history(name, limit=0)).top))
         except StorageError:
             return
-        # Whatever has an offset up to the top has been delivered by now, in its order.
-        members = self.members.get(name)
-        for member in list(members.subscriptions.values()) if members is not None else ():
-            at = member.position
-            if at is not None and (at.epoch != top.epoch or at.offset < top.offset):
-                logger.warning("a subscriber of %r stood at %d of %d", name, at.offset, top.offset)
-                self.lose(member, UnsubscribeCode.INSUFFICIENT_STATE)
+
+    def _compare(self) -> None:
+        """End the subscriptions that stand below what was the top of their stream a second ago.
+
+        Whoever reads a stream may see a publication a moment before it is delivered; by now it has been, or it was
+        lost on its way.
+        """
+        tops, self._tops = self._tops, []
+        for name, top in tops:
+            members = self.members.get(name)
+            for member in list(members.subscriptions.values()) if members is not None else ():
+                at = member.position
+                if at is not None and (at.epoch != top.epoch or at.offset < top.offset):
+                    logger.warning("a subscriber of %r stood at %d of %d", name, at.offset, top.offset)
+                    self.lose(member, UnsubscribeCode.INSUFFICIENT_STATE)
 
 
 def hold(member: Subscription, publication: Publication, position: Position) -> None:
