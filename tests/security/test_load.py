@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.running import ROOMY
+from tests.security.scale import number
 from tests.security.sockets import UPGRADE, descriptors, memory_mib, plain, read_to_end, secure, status, wait_until
 from tests.security.wire import TEXT, Wire, close_frame, frame
 
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from tests.running import RunningServer, Start
     from tests.security.report import Observe
 
-HEARERS, STALLED = 90, 10
-"""One of ten never reads; 900 and 100 need ten times the time."""
-FILLING = "x" * 60_000
-CHURN_SECONDS = float(os.environ.get("CHURN_SECONDS", "30"))
-"""How long clients come and go; `CHURN_SECONDS=3600` for an hour."""
+HEARERS, STALLED = number(90, 900), number(10, 100)
+"""One of ten never reads."""
+FILLING = "x" * number(60_000, 20_000).run
+CHURN_SECONDS = float(os.environ.get("CHURN_SECONDS") or number(30, 3_600).run)
+"""How long clients come and go; `CHURN_SECONDS=300` for five minutes."""
 REFUSALS = 4_000
 CONFIG = f"[limits]\n{ROOMY}"
 APP = """
@@ -77,15 +78,15 @@ async def test_who_never_reads_is_closed_and_the_others_miss_nothing(room: Runni
         async with limit:
             return await room.connect(token=token, ping_interval=None, open_timeout=30)
 
-    sender, *hearers = await asyncio.gather(*(hear() for _ in range(HEARERS + 1)))
+    sender, *hearers = await asyncio.gather(*(hear() for _ in range(HEARERS.run + 1)))
     before = p99(await latencies(sender, hearers, [f"{number} {FILLING}" for number in range(60)]))
     memory = memory_mib(room)
     with contextlib.ExitStack() as stack:
-        for _ in range(STALLED):
+        for _ in range(STALLED.run):
             stack.enter_context(await asyncio.to_thread(Wire, room, token, receive_buffer=4_096))
-        # A kernel takes some two MB for a peer that reads nothing; the server keeps the rest.
+        # The kernel takes little for a peer that reads nothing; the server keeps the rest.
         began, took, highest, sent = time.monotonic(), list[float](), memory, 0
-        while sum(line.get("message") == "slow_consumer" for line in room.log) < STALLED:
+        while sum(line.get("message") == "slow_consumer" for line in room.log) < STALLED.run:
             took += await latencies(sender, hearers, [f"{sent + number} {FILLING}" for number in range(5)])
             sent += 5
             highest = max(highest, memory_mib(room))
@@ -94,10 +95,10 @@ async def test_who_never_reads_is_closed_and_the_others_miss_nothing(room: Runni
     took += await latencies(sender, hearers, [f"{number} {FILLING}" for number in range(20)])
     observe(
         "closed within 10 s, at most 1 MiB each, the others miss nothing",
-        f"{STALLED} of {STALLED + HEARERS} closed after {closed:.1f} s, {(highest - memory) / STALLED:.2f} MiB each; "
-        f"p99 to reach {HEARERS}: {before:.0f} ms before, {p99(took):.0f} ms during",
+        f"{STALLED} beside {HEARERS} closed after {closed:.1f} s, {(highest - memory) / STALLED.run:.2f} MiB each; "
+        f"p99 to reach the others: {before:.0f} ms before, {p99(took):.0f} ms during",
     )
-    assert highest - memory < STALLED * 1.25 + 8
+    assert highest - memory < STALLED.run * 1.25 + 8
     assert p99(took) < 3 * before + 50
     await asyncio.gather(sender.close(), *(one.close() for one in hearers))
 
@@ -152,7 +153,7 @@ def test_coming_and_going_leaves_nothing_behind(room: RunningServer, observe: Ob
     warm, last = churn(CHURN_SECONDS / 3), churn(CHURN_SECONDS * 2 / 3)
     observe(
         "memory, descriptors and tasks flat",
-        f"{number} came and went in {CHURN_SECONDS:g} s: {warm[0]:.0f} → {last[0]:.0f} MiB, "
+        f"{number} came and went in {CHURN_SECONDS:g} of 3,600 s: {warm[0]:.0f} → {last[0]:.0f} MiB, "
         f"{warm[1]} → {last[1]} descriptors, {warm[2]} → {last[2]} tasks",
     )
     assert last[0] - warm[0] < 6
