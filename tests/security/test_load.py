@@ -65,6 +65,17 @@ async def latencies(sender: ClientConnection, hearers: list[ClientConnection], t
     return took
 
 
+async def burst(sender: ClientConnection, hearers: list[ClientConnection], texts: list[str]) -> None:
+    """Send texts one behind the other; everyone gets all of them, in order."""
+
+    async def hear(one: ClientConnection) -> list[str]:
+        return [str(await asyncio.wait_for(one.recv(), 20)) for _ in texts]
+
+    for text in texts:
+        await sender.send(text)
+    assert all(heard == texts for heard in await asyncio.gather(*map(hear, hearers)))
+
+
 def p99(seconds: list[float]) -> float:
     return statistics.quantiles(seconds, n=100)[-1] * 1_000
 
@@ -85,7 +96,8 @@ async def test_who_never_reads_is_closed_and_the_others_miss_nothing(room: Runni
         for _ in range(STALLED.run):
             stack.enter_context(await asyncio.to_thread(Wire, room, token, receive_buffer=4_096))
         # The kernel takes little for a peer that reads nothing; the server keeps the rest.
-        began, took, highest, sent = time.monotonic(), list[float](), memory, 0
+        began, took, highest, sent = time.monotonic(), list[float](), memory, 10
+        await burst(sender, hearers, [f"{number} {FILLING}" for number in range(sent)])
         while sum(line.get("message") == "slow_consumer" for line in room.log) < STALLED.run:
             took += await latencies(sender, hearers, [f"{sent + number} {FILLING}" for number in range(5)])
             sent += 5

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from sockade.doors.listener import SOCKETS_A_HANDSHAKE
 from sockade.settings import LimitSettings
 from tests.running import ROOMY, close_code
-from tests.security.sockets import UPGRADE, many_addresses, read_to_end, secure, status
+from tests.security.sockets import UPGRADE, many_addresses, plain, read_to_end, secure, status, wait_until
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -197,6 +198,24 @@ def test_over_an_address_s_connections_is_429_and_another_address_gets_in(start:
         f"{LIMITS.connections_per_address} of an address", f"{opened} opened of {LIMITS.connections_per_address + 5}"
     )
     assert opened == LIMITS.connections_per_address
+
+
+def test_an_address_that_only_opens_sockets_is_refused_before_tls(start: Start, observe: Observe) -> None:
+    """Case 55."""
+    server = start("[limits]\nhandshakes_per_minute = 2\nconnections_per_address = 5000\n")
+    sockets = 2 * SOCKETS_A_HANDSHAKE + 10  # On a slow machine some of the allowance comes back meanwhile.
+    for _ in range(sockets):
+        plain(server, "127.0.0.9").close()
+    with contextlib.closing(plain(server, "127.0.0.9")) as sock:
+        began = time.monotonic()
+        assert read_to_end(sock) == b""
+        seconds = time.monotonic() - began
+    wait_until(lambda: [line for line in server.log if line.get("event.reason") == "rate_limited"], 5)
+    observe("closed before TLS", f"socket {sockets + 1} of a minute, after {seconds:.2f} s")
+    assert seconds < 5  # Silence alone is ended after ten.
+    with contextlib.closing(secure(server, "127.0.0.10")) as other:
+        other.sendall(b"GET / HTTP/1.1\r\n" + UPGRADE + b"\r\n")
+        assert status(read_to_end(other)) == 401
 
 
 MILLION = """

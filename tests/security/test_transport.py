@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sockade.doors.certificates import ensure_local_pair
+from sockade.doors.listener import ACCEPTS_A_TURN
 from tests.running import ROOMY
 from tests.security.scale import number
 from tests.security.sockets import (
@@ -439,7 +440,8 @@ async def test_half_open_connections_keep_no_client_out(start: Start, count: Num
         sock.close()
     assert max(waits) < 1
     assert during - before < (20 if not head else 150)
-    assert 200 < held <= most + 10
+    # Those that gave way are closed in the next turn of the loop, after as many were accepted as a turn takes.
+    assert 200 < held <= most + ACCEPTS_A_TURN + 20
 
 
 async def test_out_of_descriptors_it_neither_spins_nor_stays_so(start: Start) -> None:

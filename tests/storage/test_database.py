@@ -30,6 +30,14 @@ async def test_the_file_is_private_and_durable(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_a_file_from_elsewhere_becomes_private(tmp_path: Path) -> None:
+    (tmp_path / "sockade.db").touch(0o644)
+    database = await Database.open(tmp_path)
+    await database.users.add(user())
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    await database.close()
+
+
 async def test_a_second_opening_finds_what_the_first_wrote(tmp_path: Path) -> None:
     for expected in (True, False):
         database = await Database.open(tmp_path)
