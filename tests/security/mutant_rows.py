@@ -617,7 +617,7 @@ LOG: tuple[Row, ...] = (
     (
         "lines of the audit log",
         "telemetry/audit.py",
-        "if not self._bucket.take(self._clock.monotonic()):",
+        "if not self._bucket.take(now):",
         "if False:",
         f"{LOAD} -k flood",
     ),

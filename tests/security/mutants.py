@@ -35,7 +35,7 @@ class Mutant:
 
 ADMISSION = "tests/doors/test_admission.py"
 HTTP = "tests/doors/test_http.py"
-SERVER = "tests/test_server.py"
+MESSAGES = "tests/guard/test_messages.py"
 TOKENS = "tests/security/test_tokens.py"
 SIGN_IN = "tests/security/test_sign_in.py"
 SESSIONS = "tests/security/test_sessions.py"
@@ -617,7 +617,13 @@ MUTANTS = (
         "if True:\n            super().on_header",
         f"{HEADS} -k trailers",
     ),
-    Mutant("binary where text is spoken", "guard/messages.py", "not binary and not", "False and not", SERVER),
+    Mutant(
+        "binary where text is spoken",
+        "guard/messages.py",
+        "message if rules.binary else",
+        "message if True else",
+        MESSAGES,
+    ),
     *(Mutant(*row) for row in (*ROWS, *IDENTITY_ROWS)),
 )
 
