@@ -621,6 +621,7 @@ LOG: tuple[Row, ...] = (
         "if False:",
         f"{LOAD} -k flood",
     ),
+    ("shapes of credentials", "telemetry/redact.py", 'SHAPES.sub("***", text)', "text", f"{LOGS} -k credential"),
     (
         "secrets that are printed",
         "guard/identity.py",

@@ -76,6 +76,9 @@ def sent_in_heads(server: RunningServer, marks: Marks) -> list[str]:
         handshake_with(f"Cookie: __Host-sockade={m('cookie')}\r\n{own}"),
         handshake_with(f"Cookie: __Host-sockade={m('cookie, foreign origin')}\r\nOrigin: https://evil.example"),
         handshake_with(f"Cookie: other={m('other cookie')}\r\n{own}"),
+        # Where no credential belongs, and yet the value is logged.
+        handshake_with(f"Origin: https://{marks.keep('secret as Origin', secrets.token_urlsafe(32))}.example"),
+        handshake_with(f"Origin: https://x.example/#eyJhbGciOiJub25lIn0.{m('token in the Origin')}."),
         handshake_with(f"Sec-WebSocket-Protocol: sockade, ticket.{m('ticket')}\r\n{own}"),
         handshake_with(f"Sec-WebSocket-Protocol: {m('subprotocol')}\r\n{own}"),
         *(
