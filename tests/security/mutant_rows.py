@@ -23,6 +23,7 @@ GUARDED = "tests/guard/test_addresses.py"
 FORWARDED = "tests/guard/test_forwarded.py"
 COMMANDS = "tests/protocol/test_commands.py"
 CLIENT = "tests/messaging/test_client.py"
+FOREIGN_PAGES = "tests/e2e/test_foreign_pages.py"
 LOGS = "tests/telemetry/test_logs.py"
 AUDIT = "tests/telemetry/test_audit.py"
 
@@ -183,7 +184,7 @@ RATE: tuple[Row, ...] = (
         "doors/admission.py",
         "refusal = self._limiter.judge_user(identity.user, self._clock.monotonic())",
         "refusal = None",
-        f"{OUTSIDE} -k third_time",
+        f"{OUTSIDE} -k another_address_too",
     ),
     (
         "too much although told",
@@ -628,6 +629,27 @@ LOG: tuple[Row, ...] = (
         'return "***"',
         "return self.__value",
         "tests/guard tests/identity",
+    ),
+    (
+        "scripts of foreign pages",
+        "api/middleware.py",
+        '    "Cross-Origin-Resource-Policy": "same-origin",\n',
+        "",
+        f"{FOREIGN_PAGES} -k foreign_page_gets",
+    ),
+    (
+        "frames of foreign pages",
+        "api/middleware.py",
+        "frame-ancestors 'none'",
+        "frame-ancestors *",
+        f"{FOREIGN_PAGES} -k foreign_page_gets",
+    ),
+    (
+        "sockets of a session that ended",
+        "server.py",
+        'self.hub.end_sessions(sessions, CloseCode.CREDENTIAL_EXPIRED, "session ended")',
+        "pass",
+        f"{FOREIGN_PAGES} -k logging_out",
     ),
     ("headers of pages", "api/middleware.py", "headers.setdefault(name, value)", "pass", f"{SECRETS} -k exact"),
     (

@@ -73,6 +73,23 @@ async def test_over_the_rate_is_told_then_1008_and_the_third_time_429_for_a_whil
     assert relayed[0] in range(LIMITS.message_burst, LIMITS.message_burst + 5)
 
 
+async def test_a_banned_user_is_refused_from_another_address_too(start: Start) -> None:
+    """Case 53."""
+    server = start("[limits]\nban_strikes = 1\n")
+    token, other = await asyncio.to_thread(server.token), await asyncio.to_thread(server.token, "bob")
+    async with server.connect(token=token) as client:
+        await flood(client)
+        assert await close_code(client) == 1008
+
+    def answer_to(shown: str) -> int:
+        with contextlib.closing(secure(server, "127.0.0.9")) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n" + UPGRADE + f"Authorization: Bearer {shown}\r\n\r\n".encode())
+            return status(sock.recv(65_536))
+
+    assert await asyncio.to_thread(answer_to, token) == 429
+    assert await asyncio.to_thread(answer_to, other) == 101
+
+
 async def test_a_ban_ends_and_another_is_longer(start: Start, observe: Observe) -> None:
     """Case 53."""
     server = start("[limits]\nban_seconds = 2\nban_strikes = 1\nhandshakes_per_minute = 1000\n")

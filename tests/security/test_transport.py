@@ -459,7 +459,8 @@ async def test_out_of_descriptors_it_neither_spins_nor_stays_so(start: Start) ->
     await asyncio.sleep(3)
     share = (cpu_seconds(server) - used) / (time.monotonic() - began)
     print(f"{share:.1%} of a processor while out of descriptors")
-    assert "cannot accept" in server.log_text
+    # Twice a second, however busy the machine is: its share of the processor alone would not tell.
+    assert 1 <= server.log_text.count("cannot accept") < 20
     assert share < 0.25
     await asyncio.gather(*(one.close() for one in clients[2:]))
     for sock in waiting:
