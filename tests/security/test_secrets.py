@@ -315,6 +315,7 @@ def test_headers_are_exact_on_pages_assets_answers_and_refusals(server: RunningS
         # The page's files and the public keys may be kept; nothing else is.
         kept = {"/.well-known/jwks.json": "public, max-age=300"} | dict.fromkeys(["/", *assets], "no-cache")
         assert answer.headers["cache-control"] == kept.get(path, "no-store"), path
+        assert re.match(r"(text|image|application)/[a-z+-]+", answer.headers["content-type"]), path
         assert "server" not in answer.headers
         assert "access-control-allow-origin" not in answer.headers
     # Whatever is answered to a credential is kept by nobody.
