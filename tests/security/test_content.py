@@ -21,7 +21,7 @@ from sockade.guard.text import skeleton
 from sockade.identity.names import parse_name
 from sockade.protocol.codec import DecodeError, parse
 from sockade.settings import LimitSettings
-from tests.running import ROOMY
+from tests.running import PASSWORD, ROOMY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -282,6 +282,30 @@ def test_names_that_do_not_look_alike_have_another_skeleton() -> None:
         "ann",
     ]
     assert len({skeleton(name) for name in names}) == len(names)
+
+
+def test_who_signs_up_cannot_look_like_somebody_who_is_there(served: RunningServer, observe: Observe) -> None:
+    """Case 66."""
+    link = served.panel.partition("#link=")[2].split()[0]
+    served.add_user("paypal")
+    done = served.command(
+        "user", "add", "раураl", "--password-stdin", "--data-dir", str(served.data_dir), stdin=PASSWORD
+    )
+    assert done.returncode == 2
+    assert "looks the same" in done.stderr
+
+    def redeem(name: str) -> int:
+        body = {"link": link, "username": name}
+        return served.http("POST", "/auth/login", body, {"Origin": served.origin}).status
+
+    alike = ["PAYPAL", "раураl", "paypaI", "ｐａｙｐａｌ", "pаypal"]
+    refused = [redeem(name) for name in alike]
+    observe(f"{len(alike)} of {len(alike)} look-alikes of a user refused at sign-up", str(refused.count(409)))
+    assert refused == [409] * len(alike)
+    # Neither does one of them sign in as the other.
+    guess = {"username": "раураl", "password": PASSWORD}
+    assert served.http("POST", "/auth/login", guess, {"Origin": served.origin}).status == 401
+    assert redeem("paypet") == 200
 
 
 async def test_a_pattern_that_would_backtrack_for_ever_is_answered_at_once(

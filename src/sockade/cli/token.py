@@ -17,7 +17,7 @@ from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Secret
 from sockade.identity.endings import Endings
 from sockade.identity.keys import ServerKeys
-from sockade.identity.names import skeleton
+from sockade.identity.names import folded
 from sockade.identity.revocations import Revocations
 from sockade.identity.sessions import Sessions
 from sockade.identity.stores import RevocationKind, SessionKind
@@ -111,7 +111,7 @@ async def _revoke(settings: Settings, clock: SystemClock, jti: str, user: str, b
     kind = RevocationKind.TOKEN if jti else RevocationKind.USER if user else RevocationKind.ALL
     async with open_database(settings) as database:
         revocations = Revocations(database.revocations, clock)
-        await revocations.revoke(kind, jti or skeleton(user), before=before, reason="revoked")
+        await revocations.revoke(kind, jti or folded(user), before=before, reason="revoked")
 
 
 def _parsed(text: str) -> float:
