@@ -1,74 +1,108 @@
 """The chat that `sockade serve` runs when no application is named.
 
-Everyone is in one room. `WS /` speaks plain text, as in `examples/chat.py`; `WS /chat`, which the page uses, carries
-the same conversation as JSON objects that say who speaks. Who that is, the server alone decides.
+Its rooms are channels, `room:NAME`; the page speaks the channel protocol. Everyone who is signed in may be in any room,
+and everyone is in the lobby. Who speaks and when, the server alone says: what a client publishes holds its text and
+nothing else about it.
+
+`WS /` speaks plain text, as in `examples/chat.py`, and hears and is heard in the lobby: a text said there is published
+in the lobby, in the name of whoever said it, and what is said in the lobby is relayed to `/` as plain text. Plain
+connections are not listed among those who are here, for they are in no channel, and get no history.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
+from msgspec import Meta
 
 from sockade.messaging.application import Sockade
+from sockade.messaging.channels import History, Message
+from sockade.messaging.node import Subscription
+from sockade.protocol.replies import ClientInfo
 
 if TYPE_CHECKING:
-    from sockade.clock import Clock
+    from sockade.guard.identity import Identity
+    from sockade.messaging.broker import Position, Publication
     from sockade.messaging.connection import Connection
+    from sockade.messaging.hub import Hub
+    from sockade.messaging.node import Node
 
-PLAIN, PAGE = "/", "/chat"
+PLAIN = "/"
+LOBBY = "room:lobby"
+ROOM = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
+"""What a room may be called: names in which no two look alike."""
 TEXT_CHARACTERS = 2_000
+HISTORY = History(size=100, seconds=7 * 86_400)
 
 
-class Say(msgspec.Struct, forbid_unknown_fields=True):
-    """What the page sends."""
+class Say(Message, frozen=True):
+    """What the page publishes."""
 
-    text: str
+    text: Annotated[str, Meta(min_length=1, max_length=TEXT_CHARACTERS)]
+    ref: Annotated[str, Meta(max_length=36)] = ""
+    """The sender's own mark, by which its page knows the message again; others read nothing from it."""
 
 
-def chat_application(clock: Clock) -> Sockade:
+class Chat(Sockade):
+    """The rooms, and the plain endpoint that stands with one foot in the lobby."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.endpoint(PLAIN)(PlainChat(self))
+        self.channel("room:{name}", history=HISTORY, presence=True, join_leave=True)(Room)
+
+    def bind(self, hub: Hub, node: Node | None = None) -> None:
+        """Listen in the lobby as well, once there is a node."""
+        super().bind(hub, node)
+        if node is not None and (lobby := node.channels.find(LOBBY)) is not None:
+            # A subscription that never goes live is in no presence, has no connection, and is given every publication.
+            node.add(Subscription(cast("Connection", self), lobby, ClientInfo(), held=Ear(self)))
+
+    def overheard(self, publication: Publication) -> None:
+        """Relay to `/` what somebody says in the lobby; what came from there has no connection behind it."""
+        if publication.info is not None:
+            self.broadcast(PLAIN, msgspec.json.decode(publication.data, type=Say).text)
+
+
+class Ear(list["tuple[Publication, Position]"]):
+    """What holds publications back for a subscriber; this one hands them on and holds nothing."""
+
+    def __init__(self, chat: Chat) -> None:
+        super().__init__()
+        self.chat = chat
+
+    def append(self, heard: tuple[Publication, Position]) -> None:
+        self.chat.overheard(heard[0])
+
+
+class PlainChat:
+    """Everyone hears everyone else, in plain text."""
+
+    def __init__(self, chat: Chat) -> None:
+        self.chat = chat
+
+    async def on_message(self, connection: Connection, message: str) -> None:
+        if text := message.strip():
+            # First the disk, then the others: everyone hears the same, in the lobby's order.
+            said = {"text": text[:TEXT_CHARACTERS], "from": connection.identity.user}
+            await self.chat.publish(LOBBY, said)
+        connection.broadcast(message)
+
+
+class Room:
+    """Who is signed in may join and make any room whose name is one."""
+
+    message = Say
+
+    def may_subscribe(self, identity: Identity, name: str) -> bool:
+        return ROOM.fullmatch(name) is not None
+
+    def may_publish(self, identity: Identity, name: str) -> bool:
+        return ROOM.fullmatch(name) is not None
+
+
+def chat_application() -> Sockade:
     """Return the built-in chat."""
-    app = Sockade()
-    here: dict[str, int] = {}
-
-    def to_page(message: dict[str, object], but: Connection | None = None) -> None:
-        app.broadcast(PAGE, msgspec.json.encode(message).decode(), but=but)
-
-    def to_all(connection: Connection, text: str) -> None:
-        message = {"type": "message", "from": connection.identity.user, "text": text, "at": round(clock.wall(), 3)}
-        to_page(message, but=connection)
-        app.broadcast(PLAIN, text, but=connection)
-
-    class Presence:
-        """Keeps who is here, with however many tabs, and tells the pages."""
-
-        async def on_open(self, connection: Connection) -> None:
-            user = connection.identity.user
-            here[user] = here.get(user, 0) + 1
-            if here[user] == 1:
-                to_page({"type": "joined", "user": user}, but=connection)
-
-        async def on_close(self, connection: Connection) -> None:
-            user = connection.identity.user
-            here[user] -= 1
-            if not here[user]:
-                del here[user]
-                to_page({"type": "left", "user": user})
-
-    @app.endpoint(PLAIN)
-    class PlainChat(Presence):
-        async def on_message(self, connection: Connection, message: str) -> None:
-            to_all(connection, message)
-
-    @app.endpoint(PAGE, message=Say)
-    class PageChat(Presence):
-        async def on_open(self, connection: Connection) -> None:
-            await super().on_open(connection)
-            welcome = {"type": "welcome", "you": connection.identity.user, "here": sorted(here)}
-            connection.send(msgspec.json.encode(welcome).decode())
-
-        async def on_message(self, connection: Connection, message: Say) -> None:
-            if text := message.text.strip():
-                to_all(connection, text[:TEXT_CHARACTERS])
-
-    return app
+    return Chat()

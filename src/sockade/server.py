@@ -98,7 +98,7 @@ class Server:
         self.port: int = sockets[0].getsockname()[1]
         self.clock = SystemClock()
         self.pages = application is None
-        self.application = application or chat_application(self.clock)
+        self.application = application or chat_application()
         self.policy = policy_of(settings, self.port, self.application)
         self.weakened = tuple(weakened(settings))
         self.draining = False
