@@ -1,8 +1,9 @@
 # make serve   install into .venv and serve the built-in chat; ARGS go to `sockade serve`
 # make test    everything that must hold: check, then the tests with their coverage
 # make security  the numbered security cases, and a table of what was seen of each
+# make web     the page's script, built again after a change in web/; needs Node and npm's registry
 #
-# After `make install` nothing here needs a network.
+# After `make install` nothing else here needs a network.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,8 +52,10 @@ tests: $(STAMP) chromium sdk
 	"$(BIN)/coverage" erase
 	"$(BIN)/pytest" --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
-# The page has no build step: this checks that its files are whole, its own, and free of inline code.
+# Builds the page's script from web/src and the SDK. The result is committed, so nothing else here needs Node.
 web: $(STAMP)
+	@command -v npm >/dev/null || { echo "make web needs Node 20 or newer with npm." >&2; exit 1; }
+	cd web && npm ci && npm run --silent build
 	"$(BIN)/pytest" -q tests/test_web.py
 
 # The tests of the security cases alone, and the table of what each of them saw. FULL=1 runs the numbers of the cases,

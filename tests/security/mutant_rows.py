@@ -334,9 +334,9 @@ CONTENT_ROWS: tuple[Row, ...] = (
     ("depth", "protocol/codec.py", "        _check_depth(text)\n", "        pass\n", f"{CONTENT} -k not_of_the_type"),
     (
         "unknown fields of the page",
-        "chat.py",
-        "class Say(msgspec.Struct, forbid_unknown_fields=True):",
-        "class Say(msgspec.Struct):",
+        "messaging/channels.py",
+        "class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):",
+        "class Message(msgspec.Struct, frozen=True):",
         f"{CONTENT} -k who_it_is",
     ),
 )

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from sockade.messaging.types import History
 
     OnSend = Callable[[Connection, Any], Awaitable[None]]
+    Listener = Callable[[Any, str], None]
     Grants = Callable[[str, str, float | None, bytes | None], str]
 
 C = TypeVar("C")
+L = TypeVar("L", bound="Listener")
 F = TypeVar("F", bound="Callable[..., Awaitable[Any]]")
 CALLBACKS = ("on_open", "on_message", "on_close", "on_error")
 
@@ -50,6 +52,7 @@ class Sockade:
         self.channels = Channels()
         self.procedures: dict[str, Procedure] = {}
         self.send_handler: OnSend | None = None
+        self.listeners: dict[str, Listener] = {}
         self._hub: Hub | None = None
         self._control: Control | None = None
         self._grants: Grants | None = None
@@ -158,6 +161,19 @@ class Sockade:
             if name in self.procedures or len(parameters) != 2:
                 raise UsageError(f"the procedure {name!r} is there already, or does not take (connection, data)")
             self.procedures[name] = Procedure(function, annotated(function, parameters[1]))
+            return function
+
+        return register
+
+    def listen(self, channel: str) -> Callable[[L], L]:
+        """Have `def heard(data, user)` called with everything that is published in one channel, and who published it.
+
+        It is called on this node after the publication is kept; `user` is empty for what no client has published.
+        It must not wait. What it raises is logged, and costs nobody anything.
+        """
+
+        def register(function: L) -> L:
+            self.listeners[channel] = function
             return function
 
         return register

@@ -14,7 +14,8 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,7 +26,7 @@ from sockade.messaging.recovery import Step, step
 from sockade.protocol.replies import ClientInfo, Pub, UnsubscribeCode, encode_push
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from sockade.clock import Clock
     from sockade.messaging.broker import Broker
@@ -76,8 +77,16 @@ class Members:
 class Node:
     """Channels, their subscribers and who is present, on one event loop."""
 
-    def __init__(self, broker: Broker, channels: Channels, clock: Clock) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        channels: Channels,
+        clock: Clock,
+        listeners: Mapping[str, Callable[[Any, str], None]] = MappingProxyType({}),
+    ) -> None:
+        """`listeners` hear what is published in a channel, with the user who published it."""
         self.broker = broker
+        self._listeners = listeners
         self.channels = channels
         self.clock = clock
         self.members: dict[str, Members] = {}
@@ -177,6 +186,8 @@ class Node:
 
     def deliver(self, channel: str, publication: Publication, position: Position) -> None:
         """Give a publication to every subscriber of this process: what the broker calls back."""
+        if channel in self._listeners:
+            self._tell(self._listeners[channel], publication)
         members = self.members.get(channel)
         if members is None:
             return
@@ -189,6 +200,13 @@ class Node:
                 member.connection.queue(data)
         for member in lost:
             self.lose(member, UnsubscribeCode.INSUFFICIENT_STATE)
+
+    def _tell(self, listener: Callable[[Any, str], None], publication: Publication) -> None:
+        info = msgspec.json.decode(publication.info, type=ClientInfo) if publication.info is not None else None
+        try:
+            listener(msgspec.json.decode(publication.data), info.user if info is not None else "")
+        except Exception:
+            logger.exception("a listener failed")
 
     def _continues(self, member: Subscription, position: Position, lost: list[Subscription]) -> bool:
         """Tell whether a publication is the next for a subscriber, and move its position on."""
