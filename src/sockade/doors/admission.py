@@ -42,6 +42,9 @@ SUBPROTOCOL = "sockade"
 """The one subprotocol of plain endpoints. A ticket travels beside it and is never echoed."""
 CHANNEL_SUBPROTOCOL = "centrifuge-json"
 """The one of the channel protocol, where it is optional."""
+WAITING_BYTES = 65_536
+"""How much of what is sent may wait in the transport before that counts as not taken. With TLS the loops let half a
+megabyte wait, and a peer that reads nothing would stay until it answers no ping."""
 
 logger = logging.getLogger("sockade.websockets")
 logger.setLevel(logging.WARNING)  # the protocol would say at each frame what the audit log says once
@@ -132,6 +135,7 @@ class Admission:
             controls=response.headers.get("Sec-WebSocket-Protocol") == SUBPROTOCOL,
         )
         door.connection = connection
+        transport.set_write_buffer_limits(high=WAITING_BYTES)
         transport.write(response.serialize())
         transport.set_protocol(door)
         self._audit.record(
