@@ -288,8 +288,8 @@ async def test_more_than_can_be_held_back_is_no_silent_loss(house: House, monkey
     assert "news" not in house.node.members
 
 
-async def test_more_than_an_outbox_holds_is_not_recovered(house: House) -> None:
-    big = "x" * (house.room.hub.limits.outbox_bytes // 4)
+async def test_more_than_half_an_outbox_is_not_recovered(house: House) -> None:
+    big = "x" * (house.room.hub.limits.outbox_bytes // 8)
     for _ in range(5):
         await house.app.publish("news", big)
     ada = await house.enter()

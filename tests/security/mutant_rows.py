@@ -473,6 +473,13 @@ CONNECTION_ROWS: tuple[Row, ...] = (
         "return False",
         CONNECTION,
     ),
+    (
+        "what waits in the transport",
+        "doors/admission.py",
+        "        transport.set_write_buffer_limits(high=WAITING_BYTES)\n",
+        "",
+        f"{LOAD} -k nothing_more",
+    ),
     ("bytes of the outbox", "messaging/connection.py", "or unsent > limits.outbox_bytes", "", CONNECTION),
     ("messages of the outbox", "messaging/connection.py", "len(outbox) > limits.outbox_messages or", "", CONNECTION),
     (

@@ -174,13 +174,6 @@ STORED: tuple[Row, ...] = (
     ),
     ("end of a link", "storage/links.py", ", sign_in_links.c.expires_at > now)", ")", LINK_STORE),
     (
-        "link of a disabled user",
-        "identity/links.py",
-        "if user is None or user.disabled_at is not None:",
-        "if user is None:",
-        f"{AUTHORITY} -k link_of_a_disabled",
-    ),
-    (
         "sessions of somebody else",
         "identity/authority.py",
         "session in mine and bool",

@@ -103,7 +103,7 @@ async def test_who_never_reads_is_closed_and_the_others_miss_nothing(room: Runni
         for _ in range(STALLED.run):
             stack.enter_context(await asyncio.to_thread(Wire, room, token, receive_buffer=4_096))
         # The kernel takes little for a peer that reads nothing; the server keeps the rest.
-        began, took, highest, sent = time.time(), list[float](), memory, 10
+        began, took, highest, sent = time.time(), list[float](), memory, 500_000 // len(FILLING)
         await burst(sender, hearers, [f"{number} {FILLING}" for number in range(sent)])
         while len(closings(room)) < STALLED.run:
             took += await latencies(sender, hearers, [f"{sent + number} {FILLING}" for number in range(5)])
@@ -122,6 +122,26 @@ async def test_who_never_reads_is_closed_and_the_others_miss_nothing(room: Runni
     assert highest - memory < STALLED.run * 1.25 + 8
     assert p99(took) < 3 * before + 50
     await asyncio.gather(sender.close(), *(one.close() for one in hearers))
+
+
+@pytest.mark.parametrize("fast", ["true", "false"])
+async def test_who_stops_reading_is_closed_though_nothing_more_is_sent(
+    start: Start, tmp_path_factory: pytest.TempPathFactory, fast: str, observe: Observe
+) -> None:
+    """Case 72."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "load_under_test.py").write_text(APP)
+    room = start(f"[server]\nfast = {fast}\n{CONFIG}", "load_under_test:app", module_path=str(folder))
+    token = await asyncio.to_thread(room.token)
+    async with room.connect(token=token) as sender:
+        with await asyncio.to_thread(Wire, room, token, receive_buffer=4_096):
+            began = time.time()
+            # Far less than the outbox may hold, and more than the kernel and TLS take for a peer.
+            for _ in range(22):
+                await sender.send("x" * 20_000)
+            await asyncio.to_thread(wait_until, lambda: closings(room), 20)
+    observe("closed within 10 s", f"after {closings(room)[0] - began:.1f} s with 440,000 bytes unread")
+    assert closings(room)[0] - began < 10
 
 
 def leave(server: RunningServer, token: str, number: int) -> None:

@@ -47,6 +47,9 @@ CHANNEL_SUBPROTOCOL = "centrifuge-json"
 """The one of the channel protocol, where it is optional."""
 FIRST_MESSAGE_BYTES = 4_096
 """The longest message of who has not said yet who they are."""
+WAITING_BYTES = 65_536
+"""How much of what is sent may wait in the transport before that counts as not taken. With TLS the loops let half a
+megabyte wait, and a peer that reads nothing would stay until it answers no ping."""
 
 logger = logging.getLogger("sockade.websockets")
 logger.setLevel(logging.WARNING)  # the protocol would say at each frame what the audit log says once
@@ -191,6 +194,7 @@ class Admission:
             controls=response.headers.get("Sec-WebSocket-Protocol") == SUBPROTOCOL,
         )
         door.connection = connection
+        transport.set_write_buffer_limits(high=WAITING_BYTES)
         transport.write(response.serialize())
         transport.set_protocol(door)
         if is_known:
