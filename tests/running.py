@@ -143,6 +143,16 @@ class RunningServer:
         """A client's context that trusts this server's local CA alone."""
         return ssl.create_default_context(cafile=str(self.data_dir / "ca.pem"))
 
+    @property
+    def api_url(self) -> str:
+        """Where the server API is, by the panel; empty where it is nowhere."""
+        match = re.search(r"^Server API +(\S+)$", self.panel, re.MULTILINE)
+        return match[1] if match else ""
+
+    @property
+    def api_key(self) -> str:
+        return (self.data_dir / "api.key").read_text().strip()
+
     def add_user(self, name: str, role: str = "user") -> None:
         done = self.command(
             "user", "add", name, "--role", role, "--password-stdin", "--data-dir", str(self.data_dir), stdin=PASSWORD

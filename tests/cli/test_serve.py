@@ -21,6 +21,7 @@ class Started:
 
     url: str = "https://localhost:8443"
     link: str | None = "https://localhost:8443/#link=" + "x" * 43
+    api: str | None = "https://localhost:8444/api"
     data_dir: Path = Path(".sockade")
     protected: tuple[str, ...] = ("TLS 1.2 and 1.3", "origin and host checked")
     weakened: tuple[str, ...] = ()
