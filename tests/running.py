@@ -77,6 +77,11 @@ class RunningServer:
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), self.module_path]))
         return {**os.environ, "PYTHONPATH": path, "NO_COLOR": "1"}
 
+    def init(self) -> None:
+        """Run `sockade init`, which makes the API key."""
+        done = self.command("init", "--config", str(self.config), "--data-dir", str(self.data_dir))
+        assert done.returncode == 0, done.stderr
+
     def start(self) -> None:
         """Start the process, on the port of the last time if there was one, and wait until it answers."""
         words = [sys.executable, "-m", "sockade", "serve", *([self.app] if self.app else [])]

@@ -45,8 +45,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     (folder / "api_under_test.py").write_text(APP)
     config = f"[admin]\nport = 0\n[limits]\n{ROOMY}"
     server = RunningServer(folder / "server", config, "api_under_test:app", module_path=str(folder))
-    done = server.command("init", "--config", str(server.config), "--data-dir", str(server.data_dir))
-    assert done.returncode == 0, done.stderr
+    server.init()
     server.start()
     yield server
     server.kill()
