@@ -187,6 +187,29 @@ def test_beside_a_public_certificate_loopback_has_the_local_one(serve: Serve, tm
         server.http("GET", "/healthz")
 
 
+def test_off_loopback_the_address_lists_hold_and_the_certificate_is_the_public_one(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """Case 48."""
+    public = ensure_local_pair(tmp_path / "public", [], time.time())
+    pair = f"[tls]\ncertificate = '{public.certificate}'\nkey = '{public.key}'\n"
+    lists = "[addresses]\ndeny = ['127.0.0.2/32']\n[server]\nnames = ['localhost']\n"
+    server = serve("host = '0.0.0.0'", pair + lists)
+    trusted = ssl.create_default_context(cafile=str(tmp_path / "public" / "ca.pem"))
+
+    def ask(source: str) -> int:
+        port = port_of(server)
+        connection = HTTPSConnection("localhost", port, context=trusted, timeout=20, source_address=(source, 0))
+        with contextlib.closing(connection):
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status
+
+    assert "admin.host lets other machines" in server.panel
+    assert ask("127.0.0.3") == 200
+    with pytest.raises(OSError, match=r"EOF|reset|closed"):
+        ask("127.0.0.2")
+
+
 # The limits of the public listener.
 
 
