@@ -51,6 +51,7 @@ PATHS = (
     "tls.client_ca",
     "addresses.allow_file",
     "addresses.deny_file",
+    "admin.api_key_file",
 )
 
 

@@ -6,6 +6,7 @@ which setting is wrong and what to do. Single values are judged by the models in
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from datetime import UTC, datetime
@@ -17,10 +18,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from sockade.settings import HMAC_ALGORITHMS, IssuerSettings, Section, Settings, is_loopback
+from sockade.settings import HMAC_ALGORITHMS, AdminSettings, IssuerSettings, Section, Settings, is_loopback
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
@@ -55,6 +55,10 @@ def problems(settings: Settings, now: datetime | None = None, broken: Collection
         found += _exposed(settings)
     if sound("server.host", "server.names", *PAIR):
         found += _pair(settings, moment)
+    if sound("admin.host", "admin.tls", *PAIR):
+        found += _admin(settings)
+    if sound("admin.api_key_file", "server.data_dir"):
+        found += _api_key(settings)
     if sound("tls.client_ca"):
         found += _client_ca(settings.tls.client_ca, moment)
     if sound("server.data_dir"):
@@ -90,6 +94,14 @@ def weakened(settings: Settings) -> list[str]:
     if settings.addresses.trusted_proxies:
         proxies = ", ".join(map(str, settings.addresses.trusted_proxies))
         found.append(f"addresses.trusted_proxies lets {proxies} say which address a client has.")
+    if not is_loopback(settings.admin.host):
+        found.append(f"admin.host lets other machines reach the server API on {settings.admin.host}.")
+    if not settings.admin.tls:
+        found.append("admin.tls is off: whoever takes the port before the server does is shown the API key.")
+    if settings.admin.body_bytes > AdminSettings().body_bytes:
+        found.append(
+            f"admin.body_bytes is {settings.admin.body_bytes}, above the default of {AdminSettings().body_bytes}."
+        )
     for name, issuer in settings.issuers.items():
         longest = IssuerSettings().token_seconds
         if issuer.token_type.lower() != "at+jwt":
@@ -134,8 +146,29 @@ def _pair(settings: Settings, now: datetime) -> Iterator[str]:
     else:
         yield from _certificate(certificate, now)
         yield from _key(key, certificate)
-        if not is_loopback(settings.server.host) and not settings.server.names:
+        hosts = (settings.server.host, settings.admin.host)
+        if not all(map(is_loopback, hosts)) and not settings.server.names:
             yield "server.names is empty: list the host names that clients use for this server."
+
+
+def _admin(settings: Settings) -> Iterator[str]:
+    admin = settings.admin
+    if is_loopback(admin.host):
+        return
+    if not admin.tls:
+        yield f'admin.tls is off and admin.host is "{admin.host}", which others can reach: switch it on.'
+    if settings.tls.certificate is None and settings.tls.key is None:
+        yield (
+            f'admin.host is "{admin.host}", which others can reach, but there is no certificate: '
+            "set tls.certificate and tls.key, or listen on 127.0.0.1."
+        )
+
+
+def _api_key(settings: Settings) -> Iterator[str]:
+    path = settings.api_key_path
+    # Without a key there is no server API; only one that is named has to be there.
+    if settings.admin.api_key_file is not None or os.path.exists(path):
+        yield from _secret("admin.api_key_file", path)
 
 
 def _certificate(path: Path, now: datetime) -> Iterator[str]:

@@ -236,6 +236,18 @@ class ChannelSettings(Section):
     """The JSON Schema that publications of clients must fit."""
 
 
+class AdminSettings(Section):
+    """`[admin]`: where the server API listens. It does where there is an API key, and nowhere without one."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8444
+    tls: bool = True
+    """Off, and only on loopback, it speaks HTTP without TLS."""
+    api_key_file: FilePath | None = None
+    """Unset: `api.key` in the data directory, which `sockade init` makes."""
+    body_bytes: ByteCount = 1_048_576
+
+
 class LogSettings(Section):
     """`[log]`: `auto` is readable on a terminal and JSON elsewhere."""
 
@@ -255,7 +267,13 @@ class Settings(Section):
     sessions: SessionSettings = SessionSettings()
     limits: LimitSettings = LimitSettings()
     channels: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")], ChannelSettings] = {}
+    admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def api_key_path(self) -> Path:
+        """Where the API key is, if there is one."""
+        return self.admin.api_key_file or self.server.data_dir / "api.key"
 
 
 def is_loopback(host: str) -> bool:

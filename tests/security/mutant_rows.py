@@ -13,6 +13,8 @@ ORIGINS = "tests/security/test_origins.py"
 CONTENT = "tests/security/test_content.py"
 FRAMES = "tests/security/test_frames.py"
 OUTSIDE = "tests/security/test_rates.py"
+SERVER_API = "tests/api/test_server_api.py"
+ADMIN = "tests/security/test_admin.py"
 SECRETS = "tests/security/test_secrets.py"
 LOAD = "tests/security/test_load.py"
 HEADS = "tests/security/test_heads.py"
@@ -668,4 +670,84 @@ LOG: tuple[Row, ...] = (
     ),
 )
 
-ROWS = HANDSHAKE + RATE + CONTENT_ROWS + FRAME + CONNECTION_ROWS + CHANNELS + LOG
+ADMIN_ROWS: tuple[Row, ...] = (
+    (
+        "API key",
+        "api/server_api.py",
+        "if len(shown) == 1 and self._key.matches(shown[0]):",
+        "if len(shown) == 1:",
+        f"{SERVER_API} -k anything_else",
+    ),
+    (
+        "API key: more than one",
+        "api/server_api.py",
+        "if len(shown) == 1 and self._key.matches(shown[0]):",
+        "if shown and self._key.matches(shown[0]):",
+        f"{SERVER_API} -k anything_else",
+    ),
+    (
+        "API key: guesses",
+        "api/server_api.py",
+        "attempts.failed(call.address, now)",
+        "pass",
+        f"{SERVER_API} -k too_often",
+    ),
+    (
+        "API: what is not offered",
+        "api/server_api.py",
+        "self._control is None or not said.is_offered(body)",
+        "self._control is None",
+        f"{SERVER_API} -k not_offered",
+    ),
+    (
+        "API: size of a publication",
+        "api/server_api.py",
+        "if len(data) > self._limits.message_bytes:",
+        "if False:",
+        f"{SERVER_API} -k no_larger",
+    ),
+    (
+        "API: host",
+        "api/middleware.py",
+        "host_name(head_of(scope)) not in self.policy.names",
+        "False",
+        f"{SERVER_API} -k another_host",
+    ),
+    (
+        "API: body",
+        "api/server_api.py",
+        '"body_bytes": body_bytes,',
+        "",
+        f"{ADMIN} -k body_over",
+    ),
+    (
+        "API: TLS",
+        "server.py",
+        "(lambda: self.admin_tls.context) if admin.tls else None",
+        "None",
+        f"{ADMIN} -k nothing_but_tls",
+    ),
+    (
+        "API: sockets",
+        "server.py",
+        "origins=frozenset(), paths=frozenset()",
+        "origins=frozenset(), paths=self.policy.paths | {CHANNELS}",
+        f"{ADMIN} -k no_socket",
+    ),
+    (
+        "API: off loopback",
+        "exposure.py",
+        "    if is_loopback(admin.host):\n        return",
+        "    return",
+        "tests/test_settings.py -k server_api_off",
+    ),
+    (
+        "API: a key that others can read",
+        "exposure.py",
+        'yield from _secret("admin.api_key_file", path)',
+        "yield from ()",
+        "tests/test_settings.py -k api_key",
+    ),
+)
+
+ROWS = HANDSHAKE + RATE + CONTENT_ROWS + FRAME + CONNECTION_ROWS + CHANNELS + LOG + ADMIN_ROWS

@@ -136,7 +136,7 @@ CASES = {
     81: Case("a flood of refused requests", "bounded log with a count"),
     82: Case("marked secrets through every channel", "found nowhere"),
     83: Case("CR, LF, ANSI in what is logged", "escaped"),
-    84: Case("/metrics, /admin, /api on the public listener", "404", "the API key comes with the admin listener"),
+    84: Case("/metrics, /admin, /api on the public listener", "404; only the key opens the admin listener"),
     85: Case("headers of the pages; logout", "exact; the page is cleared"),
     86: Case("the page's reaction to close codes", "stops, or comes back with growing waits"),
 }

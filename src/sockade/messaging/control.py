@@ -7,15 +7,19 @@ connections; where `client` is given, only the one with that id is meant.
 from __future__ import annotations
 
 import fnmatch
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sockade.errors import UsageError
+from sockade.guard.identity import Grant
 from sockade.messaging.broker import NO_LIMIT, History, Position
 from sockade.messaging.subscribing import is_subscribed, subscribe_later
 from sockade.protocol.replies import DisconnectCode, UnsubscribeCode, encode_push
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sockade.messaging.broker import Published
     from sockade.messaging.channels import Match
     from sockade.messaging.client import Client
@@ -106,15 +110,22 @@ class Control:
 
     # Clients.
 
-    async def subscribe(self, user: str, channel: str, *, client: str = "", data: Any = None) -> int:
+    async def subscribe(
+        self, user: str, channel: str, *, client: str = "", data: Any = None, info: bytes | None = None
+    ) -> int:
         """Subscribe a user's connected clients to a channel; return how many did not hear it before.
+
+        Args:
+            data: what they are told with it.
+            info: JSON that others are shown beside the user in this channel.
 
         Raises:
             UnknownChannelError: no such channel is declared.
             StorageError: its position could not be read.
         """
         match = self.find(channel)
-        return sum([await subscribe_later(one, match, data) for one in self.clients(user, client)])
+        grant = Grant(user, channel, math.inf, info) if info is not None else None
+        return sum([await subscribe_later(one, match, data, grant) for one in self.clients(user, client)])
 
     def unsubscribe(self, user: str, channel: str, *, client: str = "") -> int:
         """End a user's subscriptions of a channel at once, for good; return how many."""
@@ -124,10 +135,19 @@ class Control:
         return len(found)
 
     def disconnect(
-        self, user: str, *, client: str = "", code: int = DisconnectCode.FORCE_DISCONNECT, reason: str = ""
+        self,
+        user: str,
+        *,
+        client: str = "",
+        keep: Collection[str] = (),
+        code: int = DisconnectCode.FORCE_DISCONNECT,
+        reason: str = "",
     ) -> int:
-        """Close a user's channel connections; below 3500 the clients connect again. Return how many."""
-        found = self.clients(user, client)
+        """Close a user's channel connections, save those whose ids are in `keep`; return how many.
+
+        Below 3500, and from 4000 to 4499, the clients connect again.
+        """
+        found = [one for one in self.clients(user, client) if one.connection.id not in keep]
         for one in found:
             one.connection.close(code, reason or "disconnected")
         return len(found)

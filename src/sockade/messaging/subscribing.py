@@ -244,12 +244,15 @@ async def subscribe_by_server(
     return found
 
 
-async def subscribe_later(client: Client, match: Match, data: Any = None) -> bool:
-    """Subscribe a connected client to a channel that it did not ask for, and tell it; False where it hears it."""
+async def subscribe_later(client: Client, match: Match, data: Any = None, grant: Grant | None = None) -> bool:
+    """Subscribe a connected client to a channel that it did not ask for, and tell it; False where it hears it.
+
+    Of `grant` only what it shows of the client counts: the server's word has no end.
+    """
     if is_subscribed(client, match.name):
         return False
     identity = client.connection.identity
-    subscription = Subscription(client.connection, match, info_of(identity, client), by_server=True)
+    subscription = Subscription(client.connection, match, info_of(identity, client, grant), by_server=True)
     client.node.add(subscription)
     try:
         history = await read_missed(client.node.broker, match, NOTHING)
