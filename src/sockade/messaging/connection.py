@@ -19,6 +19,7 @@ from sockade.protocol.codes import CloseCode
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from sockade.guard.identity import ConnectionId, Identity
     from sockade.messaging.application import Endpoint
@@ -38,7 +39,6 @@ class Connection:
     __slots__ = (
         "_abort_at",
         "_active_at",
-        "_flush_due",
         "_partial_at",
         "_paused_at",
         "_ping_at",
@@ -49,21 +49,26 @@ class Connection:
         "_state",
         "_warn_at",
         "address",
+        "aside",
         "check_at",
         "close_code",
         "close_reason",
         "controls",
         "endpoint",
         "expires_at",
+        "flush_due",
+        "heard",
         "hub",
         "id",
         "identity",
         "inbox",
         "is_open",
         "outbox",
+        "room",
         "standing",
         "task",
         "transport",
+        "write",
     )
 
     def __init__(
@@ -91,13 +96,19 @@ class Connection:
         """False from the moment either side begins to close."""
 
         self.transport = transport
+        self.write = transport.write
         self.hub = hub
+        self.room = hub.room(endpoint.path)
         self.controls = controls
         self.standing = hub.limiter.standing(identity.user, hub.now)
         self.inbox: Inbox[Any] = Inbox(hub.loop)
         self.task: asyncio.Task[None] | None = None
         self.outbox: list[bytes] = []
-        self._flush_due = False
+        self.flush_due = False
+        self.heard = 0
+        """How many of the messages that its room has yet to send are in the outbox already, or are none of its."""
+        self.aside = False
+        """Whether what its room sends goes through the outbox, because something precedes it."""
         self._state: SimpleNamespace | None = None
         self._reading_paused = False
 
@@ -138,6 +149,7 @@ class Connection:
         """Close after what is queued, with a close code of RFC 6455 §7.4 and a reason of at most 123 bytes."""
         if not self.is_open:
             return
+        self.catch_up(self.room.unsent)
         self._write_out()
         self.closing()
         code = self.endpoint.codes.get(code, code)
@@ -158,15 +170,24 @@ class Connection:
         self.hub.watch(self, self._next_deadline())
 
     def queue(self, data: bytes) -> None:
-        """Put one frame into the outbox; the hub flushes it this tick."""
-        if not self._flush_due:
-            self._flush_due = True
-            self.hub.flush_soon(self)
+        """Put one frame into the outbox, behind what its room has yet to send; it is flushed this tick."""
+        if self.room.unsent:
+            self.catch_up(self.room.unsent)
+        self.aside = True
         self.outbox.append(data)
+        if not self.flush_due:
+            self.flush_due = True
+            self.hub.flush_soon(self)
+
+    def catch_up(self, unsent: Sequence[tuple[bytes, Connection | None]]) -> None:
+        """Put into the outbox what its room has yet to send."""
+        self.outbox += [data for data, but in unsent[self.heard :] if but is not self]
+        self.heard = len(unsent)
+        self.aside = True
 
     def flush(self) -> None:
         """Hand the outbox to the transport in one write, or find out that the peer does not read."""
-        self._flush_due = False
+        self.flush_due = False
         outbox = self.outbox
         if not outbox:
             return
@@ -183,11 +204,17 @@ class Connection:
         if outbox:
             data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
             outbox.clear()
-            self.transport.write(data)
+            self.write(data)
+        self.settle()
+
+    def settle(self) -> None:
+        """Let what its room sends come directly again, if nothing precedes it."""
+        self.aside = bool(self.heard or self.outbox or self._paused_at != math.inf)
 
     def drop(self, reason: str) -> None:
         """Abort without a closing handshake: the peer does not read, or does not answer."""
         self.is_open = False
+        self.room.members.discard(self)
         self.outbox.clear()
         self.close_reason = self.close_reason or reason
         self.transport.abort()
@@ -313,12 +340,14 @@ class Connection:
     def pause_writing(self) -> None:
         """Note that the peer does not take what is sent."""
         self._paused_at = self.hub.now
+        self.aside = True
         self._progress = self.transport.unsent_bytes()
         self.hub.watch(self, self._paused_at + self.hub.limits.stall_seconds / 2)
 
     def resume_writing(self) -> None:
         """Note that the peer takes what is sent again."""
         self._paused_at = math.inf
+        self.settle()
         if self.is_open:
             self.flush()
 
@@ -326,6 +355,7 @@ class Connection:
         """Note that either side began to close; the TCP connection is given a while to end."""
         if self.is_open:
             self.is_open = False
+            self.room.members.discard(self)
             self._abort_at = self.hub.now + self.hub.limits.close_seconds
             self.hub.watch(self, self._abort_at)
             if self._reading_paused:
