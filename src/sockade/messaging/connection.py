@@ -44,7 +44,6 @@ class Connection:
         "_ping_at",
         "_pong_by",
         "_progress",
-        "_reading_paused",
         "_seen_at",
         "_state",
         "_warn_at",
@@ -64,6 +63,7 @@ class Connection:
         "inbox",
         "is_open",
         "outbox",
+        "reading_paused",
         "room",
         "standing",
         "task",
@@ -110,7 +110,7 @@ class Connection:
         self.aside = False
         """Whether what its room sends goes through the outbox, because something precedes it."""
         self._state: SimpleNamespace | None = None
-        self._reading_paused = False
+        self.reading_paused = False
 
         # Deadlines, in monotonic seconds; infinite where nothing is awaited.
         now = hub.now
@@ -243,7 +243,7 @@ class Connection:
             self.drop("slow_consumer")
         elif now >= self._ping_at:
             self._ping_at = now + limits.ping_seconds
-            if not self._reading_paused:
+            if not self.reading_paused:
                 self._pong_by = now + limits.pong_seconds
                 if self.endpoint.heartbeat is not None:
                     self.queue(self.endpoint.heartbeat)
@@ -282,7 +282,7 @@ class Connection:
             return
         hub = self.hub
         self._active_at = hub.now
-        decision = decide(message, self.endpoint.rules, self.standing, self.expires_at, hub.clock.monotonic())
+        decision = decide(message, self.endpoint.rules, self.standing, self.expires_at, hub.monotonic())
         if isinstance(decision, Reject):
             self.tell(rejected=decision.reason)
             return
@@ -292,16 +292,16 @@ class Connection:
         if self.endpoint.on_message is None:
             return
         self.inbox.put(decision)
-        if len(self.inbox) >= INBOX_MESSAGES and not self._reading_paused:
-            self._reading_paused = True
+        if len(self.inbox.items) >= INBOX_MESSAGES and not self.reading_paused:
+            self.reading_paused = True
             # What is not read cannot be answered or completed: its deadlines wait as well.
             self._pong_by = self._partial_at = math.inf
             self.transport.pause_reading()
 
     def caught_up(self) -> None:
         """Note that the callbacks have taken what waited; the peer may send again."""
-        if self._reading_paused:
-            self._reading_paused = False
+        if self.reading_paused:
+            self.reading_paused = False
             if self.is_open:
                 self.transport.resume_reading()
 
@@ -319,7 +319,7 @@ class Connection:
 
     def allow_one_more(self) -> bool:
         """Count a further command of one message like a message; False over the rate."""
-        now = self.hub.clock.monotonic()
+        now = self.hub.monotonic()
         if self.standing.take(0, now):
             return True
         if not self.standing.violate(now):
@@ -328,7 +328,7 @@ class Connection:
 
     def _close_for_cause(self, decision: Close) -> None:
         if decision.strike:
-            self.hub.limiter.strike(self.identity.user, self.address, self.hub.clock.monotonic())
+            self.hub.limiter.strike(self.identity.user, self.address, self.hub.monotonic())
         self.close(decision.code, decision.reason)
 
     def partial(self, incomplete: bool) -> None:
@@ -358,7 +358,7 @@ class Connection:
             self.room.members.discard(self)
             self._abort_at = self.hub.now + self.hub.limits.close_seconds
             self.hub.watch(self, self._abort_at)
-            if self._reading_paused:
+            if self.reading_paused:
                 # The end of a connection is only seen by reading; messages are ignored by now.
                 self.transport.resume_reading()
 

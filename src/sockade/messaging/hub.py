@@ -46,6 +46,7 @@ class Hub:
     ) -> None:
         self.loop = loop
         self.clock = clock
+        self.monotonic = clock.monotonic
         self.limits = limits
         self.idle_seconds = idle_seconds
         self.limiter = limiter
