@@ -508,8 +508,8 @@ CONNECTION_ROWS: tuple[Row, ...] = (
     (
         "deadlines of who is gone",
         "messaging/hub.py",
-        "        self._forget(connection)\n        discard(self._paths",
-        "        discard(self._paths",
+        "        self._forget(connection)\n        connection.room",
+        "        connection.room",
         f"{HUB} -k gone",
     ),
     (

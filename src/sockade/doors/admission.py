@@ -15,6 +15,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from sockade.doors.deflate import InflateFactory
+from sockade.doors.heads import Heads
 from sockade.doors.refusals import origin_of, record_refusal, refusal_response
 from sockade.doors.websocket import Ledger, WebSocketDoor
 from sockade.guard.admit import Counts, Quotas, admit
@@ -77,7 +78,7 @@ class Admission:
         self._clock = clock
         self._limiter = hub.limiter
         self._quotas = Quotas(user=limits.connections_per_user, total=limits.connections)
-        self._ledger = Ledger()
+        self._ledger = Ledger(Heads(limits.message_bytes))
         # Answers handshakes and keeps nothing of them: the frames of each connection have a protocol of their own.
         self._negotiator = ServerProtocol(
             select_subprotocol=select_subprotocol,
