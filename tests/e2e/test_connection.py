@@ -59,6 +59,8 @@ def test_a_page_that_was_away_in_the_middle_of_traffic_misses_nothing_and_shows_
     texts = [f"message {number}" for number in range(90)]
     talk = threading.Thread(target=asyncio.run, args=(publish(server, server.token("bob"), "room:traffic", texts),))
     talk.start()
+    # Whoever joins meanwhile reads the history while what is new arrives.
+    late = visitor(beside=ada).open().enter("traffic")
     for count in (10, 30, 50):
         expect(ada.lines.nth(count)).to_be_attached()
         ada.context.set_offline(True)
@@ -67,9 +69,8 @@ def test_a_page_that_was_away_in_the_middle_of_traffic_misses_nothing_and_shows_
         ada.context.set_offline(False)
         ada.sees_connection("Connected")
     talk.join()
-    ada.sees_lines(*texts)
-    # A page that comes now reads the same, in the same order.
-    visitor(beside=ada).open().enter("traffic").sees_lines(*texts)
+    for reader in (ada, late, visitor(beside=ada).open().enter("traffic")):
+        reader.sees_lines(*texts)
 
 
 def test_a_restart_in_the_middle_of_traffic_loses_nothing_that_was_acknowledged(
@@ -260,6 +261,18 @@ def test_another_tab_that_signs_somebody_else_in_is_noticed(server: PageServer, 
     ada.sign_in("bob", "changed")
     second.open().sees_connection("Connected")
     second.sees_here("bob")
+
+
+def test_a_server_that_knows_the_reader_by_another_name_makes_the_page_start_over(visitor: Arrive) -> None:
+    ada = visitor()
+    known_as = ["bob", "ada"]
+    dials = play_server(ada.page, presence=lambda: {"c1": {"user": known_as.pop(0), "client": "c1"}})
+    ada.sign_in("ada")
+    # Asked for presence again, under the name that the session now has.
+    ada.page.wait_for_timeout(1_500)
+    ada.sees_here("ada")
+    ada.sees_connection("Connected")
+    assert (len(dials), known_as) == (2, [])
 
 
 async def publish(server: PageServer, token: str, channel: str, texts: list[str], seconds: float = 0.03) -> None:
