@@ -9,13 +9,20 @@ import pytest
 
 from sockade.chat import HISTORY, ROOM, TEXT_CHARACTERS
 from tests.member import LOBBY, member
+from tests.running import ROOMY
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
-    from tests.running import RunningServer
+    from tests.running import RunningServer, Start
 
 DENIED = {"code": 103, "message": "permission denied"}
+
+
+@pytest.fixture
+def server(start: Start) -> RunningServer:
+    """The built-in chat, for those who ask much in little time."""
+    return start(f"[limits]\n{ROOMY}")
 
 
 @pytest.fixture
@@ -103,7 +110,6 @@ async def test_only_names_of_which_no_two_look_alike_are_rooms(server: RunningSe
     for name in NO_ROOMS:
         assert ROOM.fullmatch(name) is None
         channel = f"room:{name}"
-        # One connection each: what is refused counts against it.
         async with member(server, tokens[0]) as ada:
             for answer in (
                 await ada.ask("subscribe", channel=channel),

@@ -16,18 +16,21 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "connect": {"client": "c1", "version": "test"},
     "subscribe": {"recoverable": True, "positioned": True, "epoch": "e"},
     "history": {"epoch": "e"},
-    "presence": {"presence": {"c1": {"user": "ada", "client": "c1"}}},
+    "presence": {},
 }
+HERE = {"c1": {"user": "ada", "client": "c1"}}
 
 
-def play_server(page: Page, *, answering: bool = True) -> list[WebSocketRoute]:
+def play_server(
+    page: Page, *, answering: bool = True, presence: Callable[[], dict[str, Any]] = lambda: HERE
+) -> list[WebSocketRoute]:
     """Answer the page's commands, in rooms where nothing was said; return its sockets as they come."""
     dials: list[WebSocketRoute] = []
 
     def take(socket: WebSocketRoute) -> None:
         dials.append(socket)
         if answering:
-            socket.on_message(lambda message: socket.send("\n".join(answers(str(message)))))
+            socket.on_message(lambda message: socket.send("\n".join(answers(str(message), presence))))
         else:
             socket.on_message(lambda message: None)
 
@@ -35,7 +38,7 @@ def play_server(page: Page, *, answering: bool = True) -> list[WebSocketRoute]:
     return dials
 
 
-def answers(message: str) -> list[str]:
+def answers(message: str, presence: Callable[[], dict[str, Any]]) -> list[str]:
     """Return the replies to the commands of one message."""
     found = []
     for line in message.split("\n"):
@@ -45,6 +48,8 @@ def answers(message: str) -> list[str]:
             answer = ANSWERS[method]
             if command[method].get("recover"):
                 answer = {**answer, "recovered": True, "was_recovering": True}
+            if method == "presence":
+                answer = {"presence": presence()}
             found.append(json.dumps({"id": command["id"], method: answer}))
     return found
 

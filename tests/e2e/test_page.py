@@ -197,6 +197,9 @@ def test_page_fits_a_phone_and_works_by_keyboard(visitor: Arrive) -> None:
     ada.sees_lines("first\n" + "w" * 200)
     assert ada.page.evaluate("document.documentElement.scrollWidth") == 360
     assert ada.shown.evaluate("region => region.scrollWidth") == 360
+    # The composer is at the bottom, and the conversation has all the room above it.
+    assert ada.page.locator("#composer").evaluate("form => form.getBoundingClientRect().bottom") > 620
+    assert ada.shown.evaluate("region => region.clientHeight") > 450
     for button, heading in (("#people-button", "Here now"), ("#rooms-button", "Rooms")):
         ada.page.locator(button).press("Enter")
         expect(ada.page.get_by_role("heading", name=heading)).to_be_visible()

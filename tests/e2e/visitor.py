@@ -75,7 +75,7 @@ class Visitor:
         expect(self.shown.locator(".log")).to_have_attribute("aria-label", f"Messages in {name}")
 
     def sees_sign_in(self, note: str) -> None:
-        expect(self.page.get_by_role("heading", name="Sign in")).to_be_visible()
+        expect(self.page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=45_000)
         expect(self.page.locator("#sign-in-note")).to_contain_text(note)
 
     def sees_lines(self, *texts: str) -> None:

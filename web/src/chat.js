@@ -185,6 +185,6 @@ function remembered() {
   } catch {
     // Then there is nothing to remember.
   }
-  const names = Array.isArray(stored?.names) ? stored.names.filter((name) => NAME.test(name)) : [];
+  const names = Array.isArray(stored?.names) ? stored.names.filter((name) => typeof name === "string" && NAME.test(name)) : [];
   return { names: [...new Set([LOBBY, ...names])].slice(0, ROOMS_MAX), open: stored?.open };
 }
