@@ -116,4 +116,4 @@ def told(text: str) -> str:
     """Return the last line of a complaint, without the paths and addresses of this machine."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = re.sub(r"(https?://\S+|(?<!\w)/\S+/)", "", lines[-1]) if lines else "no reason given"
-    return line[:160]
+    return line[:160].strip()

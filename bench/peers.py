@@ -108,8 +108,8 @@ def centrifugo_command(server: Server) -> list[str | Path]:
     return [install.CENTRIFUGO, "--config", file]
 
 
-def python(name: str, file: str, note: str = "") -> Peer:
-    return Peer(name, script(install.PYTHON, file), install.python_packages, note=note)
+def python(name: str, file: str, note: str = "", **options: int) -> Peer:
+    return Peer(name, script(install.PYTHON, file), install.python_packages, note=note, options=dict(options))
 
 
 SOCKET_IO = {name: f"/socket.io/?EIO=4&transport=websocket{query}" for name, query in
@@ -138,7 +138,8 @@ PLAIN = [
     FLOOR,
     PROTOTYPE,
     SOCKADE,
-    python("uWebSockets", "socketify_server.py", "socketify"),
+    # Its `publish` reaches the sender as well.
+    python("uWebSockets", "socketify_server.py", "socketify", to_sender=1),
     python("picows", "picows_server.py"),
     Peer("ws", script("node", "ws_server.cjs"), install.node_packages, note="Node",
          environment={"NODE_PATH": str(install.NODE_MODULES)}),

@@ -72,8 +72,8 @@ class Results:
 def value(row: Row, name: str) -> float:
     """Return a field of a row, or what follows from several.
 
-    cpu_us: the server's CPU for a unit, microseconds. a_second: units a second. core: what a server that is asked for
-    all it can use of its core. kib: resident memory a connection, KiB.
+    cpu_us: the server's CPU for a unit, microseconds. a_second: units a second. kib: resident memory a connection, KiB.
+    rest_percent: of one core.
     """
     units = max(row.get("units", 0), 1)
     if name == "cpu_us":
