@@ -1,7 +1,7 @@
 # make serve   install into .venv and serve the built-in chat; ARGS go to `sockade serve`
 # make test    everything that must hold: check, then the tests with their coverage
 # make security  the numbered security cases, and a table of what was seen of each
-# make bench   the same work on Sockade and on other servers, side by side; they are installed into .bench/
+# make bench   the same work on Sockade and on other servers, side by side; fetches those once, into .bench/
 # make web     the page's script, built again after a change in web/; needs Node and npm's registry
 #
 # After `make install` nothing else here needs a network.
