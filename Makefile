@@ -1,6 +1,7 @@
 # make serve   install into .venv and serve the built-in chat; ARGS go to `sockade serve`
 # make test    everything that must hold: check, then the tests with their coverage
 # make security  the numbered security cases, and a table of what was seen of each
+# make bench   the same work on Sockade and on other servers, side by side; fetches those once, into .bench/
 # make web     the page's script, built again after a change in web/; needs Node and npm's registry
 #
 # After `make install` nothing else here needs a network.
@@ -15,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check tests web bench faults mutants fuzz chromium sdk format lock clean
+.PHONY: help install serve test check tests web bench bench-docs faults mutants fuzz chromium compiler sdk format lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -48,7 +49,7 @@ check: $(STAMP)
 	"$(BIN)/lint-imports"
 
 # One after another: the tests of load and of deadlines need the machine for themselves.
-tests: $(STAMP) chromium sdk
+tests: $(STAMP) chromium sdk compiler
 	"$(BIN)/coverage" erase
 	"$(BIN)/pytest" --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
@@ -63,9 +64,13 @@ web: $(STAMP)
 security: $(STAMP) chromium
 	"$(BIN)/pytest" -q --cases $(ARGS)
 
-# CPU of each server for the same work over TLS, as a ratio to a floor in C. ARGS="ROUNDS SECONDS".
-bench: $(STAMP)
-	"$(BIN)/python" bench/run.py $(ARGS)
+# CPU of each server for the same work over TLS, side by side. ARGS="--only echo --rounds 5"; --help tells all.
+bench: $(STAMP) compiler
+	@"$(BIN)/python" -m bench $(ARGS)
+
+# The same, and its figures and plots into docs/performance.md.
+bench-docs: bench
+	@"$(BIN)/python" -m bench.page
 
 # Kills the server a hundred times under load and counts what became of every publication.
 faults: $(STAMP)
@@ -90,6 +95,10 @@ tests/sdk/node_modules/.package-lock.json: tests/sdk/package-lock.json
 	@echo "Installing the JavaScript SDK into tests/sdk ..."
 	@cd tests/sdk && npm ci --silent --no-audit --no-fund
 	@touch "$@"
+
+# The benchmark's driver and its floor are written in C.
+compiler:
+	@echo '#include <openssl/ssl.h>' | cc -E -xc - >/dev/null 2>&1 || $(call debian,gcc libc6-dev libssl-dev,compile the driver of the benchmark)
 
 format: $(STAMP)
 	"$(BIN)/ruff" check --fix

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PREFIX = "SOCKADE_"
 SECRETS_DIR = "SOCKADE_SECRETS_DIR"
+BENCH_TOKEN = "SOCKADE_BENCH_TOKEN"  # noqa: S105 - a variable's name
+"""Read by `sockade bench`; no setting of a server."""
 CONFIG_NAME = "sockade.toml"
 
 # Tables of tables, one for each name that the operator chose.
@@ -151,7 +153,7 @@ class _Reading:
 
     def add_environment(self) -> None:
         source = _Environment(_Known, env_prefix=PREFIX, env_nested_delimiter="__")
-        names = [n for n in os.environ if n.upper().startswith(PREFIX) and n.upper() != SECRETS_DIR]
+        names = [n for n in os.environ if n.upper().startswith(PREFIX) and n.upper() not in (SECRETS_DIR, BENCH_TOKEN)]
         self._report_unknown(names, PREFIX, str)
         self._merge(source(), lambda key: f"{PREFIX}{key.replace('.', '__').upper()} ({key})")
 
