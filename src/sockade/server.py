@@ -42,6 +42,7 @@ from sockade.identity.passwords import Passwords
 from sockade.messaging.channel_protocol import PATH as CHANNELS
 from sockade.messaging.channel_protocol import ChannelProtocol
 from sockade.messaging.channels import configured
+from sockade.messaging.client import Services
 from sockade.messaging.control import Control
 from sockade.messaging.hub import SWEEP_SECONDS, Hub
 from sockade.messaging.node import Node
@@ -227,14 +228,14 @@ class Server:
         self.node = Node(self.broker, application.channels, self.clock, application.listeners)
         await self.node.start()
         stack.push_async_callback(self.broker.close)
-        protocol = ChannelProtocol(
+        services = Services(
             self.node,
             functools.partial(self.authority.verify, origin=None),
             self.authority.grant,
             application.procedures,
             application.send_handler,
         )
-        application.endpoints[CHANNELS] = protocol.endpoint()
+        application.endpoints[CHANNELS] = ChannelProtocol(services).endpoint()
         return Control(self.node)
 
     def door(self) -> Callable[[Peer], asyncio.Protocol]:

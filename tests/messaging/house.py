@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sockade.brokers.memory import MemoryBroker
 from sockade.guard.handshake import Refuse
 from sockade.messaging.channel_protocol import PATH, ChannelProtocol
+from sockade.messaging.client import Services
 from sockade.messaging.control import Control
 from sockade.messaging.node import Node
 from sockade.messaging.types import Message
@@ -76,8 +77,8 @@ class House:
         self.node = Node(self.broker, app.channels, room.clock)
         self.tokens: dict[str, Identity | Refuse] = {}
         self.grants: dict[tuple[str, str, str], Grant | Refuse] = {}
-        protocol = ChannelProtocol(self.node, self.verify, self.grant, app.procedures, app.send_handler)
-        app.endpoints[PATH] = protocol.endpoint()
+        services = Services(self.node, self.verify, self.grant, app.procedures, app.send_handler)
+        app.endpoints[PATH] = ChannelProtocol(services).endpoint()
         self.control = Control(self.node)
         app.bind(room.hub, self.control)
 

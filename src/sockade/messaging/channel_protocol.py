@@ -11,12 +11,8 @@ from sockade.messaging.frames import frame
 from sockade.protocol.replies import DISCONNECT_CODES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sockade.messaging.client import OnSend, Verify, VerifyGrant
+    from sockade.messaging.client import Services
     from sockade.messaging.connection import Connection
-    from sockade.messaging.endpoint import Procedure
-    from sockade.messaging.node import Node
     from sockade.protocol.reasons import Reason
 
 PATH = "/connection/websocket"
@@ -27,19 +23,8 @@ CONNECT_SECONDS = 5.0
 class ChannelProtocol:
     """The callbacks of the endpoint."""
 
-    def __init__(
-        self,
-        node: Node,
-        verify: Verify,
-        verify_grant: VerifyGrant,
-        procedures: Mapping[str, Procedure],
-        on_send: OnSend | None,
-    ) -> None:
-        self._node = node
-        self._verify = verify
-        self._verify_grant = verify_grant
-        self._procedures = procedures
-        self._on_send = on_send
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def endpoint(self) -> Endpoint:
         """Return the endpoint."""
@@ -59,9 +44,7 @@ class ChannelProtocol:
         )
 
     async def on_open(self, connection: Connection) -> None:
-        client = connection.state.client = Client(
-            connection, self._node, self._verify, self._verify_grant, self._procedures, self._on_send
-        )
+        client = connection.state.client = Client(connection, self._services)
         connection.state.silence = connection.hub.loop.call_later(CONNECT_SECONDS, client.expect_connect)
 
     async def on_message(self, connection: Connection, message: str) -> None:

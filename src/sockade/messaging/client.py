@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockade.errors import RejectedError, StorageError
@@ -41,24 +42,24 @@ UNANSWERED = 64
 """Publishes of one client that may wait for the disk; what it says beyond that waits as well."""
 
 
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the clients of one server share."""
+
+    node: Node
+    verify: Verify
+    verify_grant: VerifyGrant
+    procedures: Mapping[str, Procedure]
+    on_send: OnSend | None = None
+
+
 class Client:
     """What the channel protocol knows of one connection."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        node: Node,
-        verify: Verify,
-        verify_grant: VerifyGrant,
-        procedures: Mapping[str, Procedure],
-        on_send: OnSend | None,
-    ) -> None:
+    def __init__(self, connection: Connection, services: Services) -> None:
         self.connection = connection
-        self.node = node
-        self.verify = verify
-        self.verify_grant = verify_grant
-        self.procedures = procedures
-        self.on_send = on_send
+        self.services = services
+        self.node = services.node
         self.connected = False
         self.subscriptions: dict[str, Subscription] = {}
         self.unanswered: set[asyncio.Future[Published]] = set()
@@ -139,8 +140,8 @@ class Client:
             case commands.Rpc():
                 return await publishing.call(self, body)
             case commands.Send():
-                if self.on_send is not None:
-                    await self.on_send(self.connection, body.data)
+                if self.services.on_send is not None:
+                    await self.services.on_send(self.connection, body.data)
                 return None
             case commands.Ping():
                 return replies.Empty()
@@ -186,7 +187,7 @@ class Client:
         An expired one is an error that makes SDKs fetch another. After anything else the connection is closed.
         """
         connection = self.connection
-        identity = await self.verify(Credential(Carrier.BEARER, Secret(token)))
+        identity = await self.services.verify(Credential(Carrier.BEARER, Secret(token)))
         if not isinstance(identity, Refuse) and connection.confirm is not None:
             identity = connection.confirm(identity)
         if isinstance(identity, Refuse):

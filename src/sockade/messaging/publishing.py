@@ -103,7 +103,7 @@ def stats_of(present: dict[str, replies.ClientInfo]) -> replies.PresenceStatsRes
 
 async def call(client: Client, body: commands.Rpc) -> replies.Result | replies.Error:
     """Let the application answer."""
-    procedure = client.procedures.get(body.method)
+    procedure = client.services.procedures.get(body.method)
     if procedure is None:
         return replies.error(ErrorCode.METHOD_NOT_FOUND)
     try:

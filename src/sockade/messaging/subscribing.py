@@ -54,12 +54,7 @@ async def subscribe(client: Client, body: commands.Subscribe) -> replies.Subscri
     subscription = Subscription(client.connection, match, info_of(client.connection.identity, client, grant))
     if grant is not None:
         subscription.ends_at = monotonic_end(client, grant)
-    client.node.add(subscription)
-    try:
-        history = await read_missed(client.node.broker, match, body)
-    except BaseException:
-        client.node.remove(subscription)
-        raise
+    history = await hold_back(client, subscription, body)
     result = join(client, subscription, history, body, data)
     if result is None:
         client.disconnect(DisconnectCode.INSUFFICIENT_STATE)
@@ -71,7 +66,7 @@ async def enter(client: Client, name: str, token: str) -> tuple[Match, Grant | N
     match = client.node.channels.find(name)
     identity = client.connection.identity
     if match is not None and token and match.channel.token:
-        grant = await client.verify_grant(Secret(token), identity.user, name)
+        grant = await client.services.verify_grant(Secret(token), identity.user, name)
         if not isinstance(grant, Refuse):
             return match, grant
         if grant.reason is Reason.TOKEN_EXPIRED:
@@ -91,6 +86,16 @@ def is_subscribed(client: Client, name: str) -> bool:
     """Tell whether a client hears a channel."""
     before = client.subscriptions.get(name)
     return before is not None and not before.ended
+
+
+async def hold_back(client: Client, subscription: Subscription, wanted: Wanted) -> History | None:
+    """Let live publications wait for a new subscriber while what it may have missed is read, and return that."""
+    client.node.add(subscription)
+    try:
+        return await read_missed(client.node.broker, subscription.match, wanted)
+    except BaseException:
+        client.node.remove(subscription)
+        raise
 
 
 async def read_missed(broker: Broker, match: Match, wanted: Wanted) -> History | None:
@@ -162,7 +167,7 @@ async def refresh(client: Client, body: commands.SubRefresh) -> replies.Result |
     subscription = client.subscriptions.get(body.channel)
     if subscription is None or subscription.ended or not subscription.match.channel.token:
         return replies.error(ErrorCode.PERMISSION_DENIED)
-    grant = await client.verify_grant(Secret(body.token), client.connection.identity.user, body.channel)
+    grant = await client.services.verify_grant(Secret(body.token), client.connection.identity.user, body.channel)
     if isinstance(grant, Refuse):
         expired = grant.reason is Reason.TOKEN_EXPIRED
         return replies.error(ErrorCode.TOKEN_EXPIRED if expired else ErrorCode.PERMISSION_DENIED)
@@ -253,12 +258,7 @@ async def subscribe_later(client: Client, match: Match, data: Any = None, grant:
         return False
     identity = client.connection.identity
     subscription = Subscription(client.connection, match, info_of(identity, client, grant), by_server=True)
-    client.node.add(subscription)
-    try:
-        history = await read_missed(client.node.broker, match, NOTHING)
-    except BaseException:
-        client.node.remove(subscription)
-        raise
+    history = await hold_back(client, subscription, NOTHING)
     result = join(client, subscription, history, NOTHING, data)
     if result is None:
         return False
