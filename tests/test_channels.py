@@ -54,12 +54,20 @@ class Talk:
         self.ids += 1
         await self.client.send(json.dumps({"id": self.ids, method: body}))
         while True:
-            for line in str(await asyncio.wait_for(self.client.recv(), 20)).splitlines():
-                found = json.loads(line)
-                if found.get("id") == self.ids:
-                    return dict(found.get(method) if method in found else found)
-                if "pub" in found.get("push", {}):
-                    self.pubs.append(found["push"]["pub"])
+            found = self.take(str(await asyncio.wait_for(self.client.recv(), 20)))
+            if found is not None:
+                return dict(found.get(method) if method in found else found)
+
+    def take(self, message: str) -> dict[str, Any] | None:
+        """Keep the publications of a message, and return the reply that is waited for, if it is there."""
+        reply = None
+        for line in message.splitlines():
+            found = json.loads(line)
+            if found.get("id") == self.ids:
+                reply = found
+            if "pub" in found.get("push", {}):
+                self.pubs.append(found["push"]["pub"])
+        return reply
 
 
 @pytest.fixture

@@ -236,6 +236,12 @@ def test_an_ended_or_future_certificate_is_refused(pair: tuple[Path, Path]) -> N
     assert "is not valid before" in only(with_pair(pair), NOW.replace(year=NOW.year - 1))
 
 
+def test_a_client_ca_that_ended_is_refused(folder: Path) -> None:
+    settings = Settings(tls=TlsSettings(client_ca=ensure_local_pair(folder / "made", (), NOW.timestamp()).authority))
+    assert problems(settings, NOW) == []
+    assert "tls.client_ca" in only(settings, NOW.replace(year=NOW.year + 50))
+
+
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o601, 0o620, 0o640])
 def test_a_key_that_others_can_read_is_refused(
     pair: tuple[Path, Path], mode: int, monkeypatch: pytest.MonkeyPatch

@@ -134,7 +134,7 @@ class Server:
         self.port: int = sockets[0].getsockname()[1]
         self.clock = SystemClock()
         self.pages = application is None
-        self.application = application or chat_application(self.clock)
+        self.application = application or chat_application()
         declare_channels(settings, self.application)
         self.policy = policy_of(settings, self.port, self.application)
         self.weakened = tuple(weakened(settings))
@@ -224,7 +224,7 @@ class Server:
             return None
         disk = SqliteBroker(self.settings.server.data_dir, self.clock)
         self.broker = RoutedBroker(disk, MemoryBroker(self.clock), application.channels.is_durable)
-        self.node = Node(self.broker, application.channels, self.clock)
+        self.node = Node(self.broker, application.channels, self.clock, application.listeners)
         await self.node.start()
         stack.push_async_callback(self.broker.close)
         protocol = ChannelProtocol(

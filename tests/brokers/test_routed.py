@@ -11,10 +11,11 @@ from sockade.brokers.memory import MemoryBroker
 from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
 from sockade.clock import SteppedClock
-from sockade.messaging.broker import Draft, Keep, Position, Publication
+from sockade.errors import StorageError
+from sockade.messaging.broker import Draft, Keep, Position, Publication, Published
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     Opened = Callable[[], RoutedBroker]
@@ -55,13 +56,17 @@ async def test_a_stream_looked_at_first_is_the_one_that_is_published_in(routed: 
         assert (await routed.history(name)).publications == []
 
 
-async def test_a_failing_disk_fails_its_channels_alone_and_is_told(tmp_path: Path) -> None:
-    clock = SteppedClock()
-    disk = SqliteBroker(tmp_path, clock)
-    broker = RoutedBroker(disk, MemoryBroker(clock), lambda name: name == "kept")
+async def test_a_failing_disk_fails_its_channels_alone_and_is_told() -> None:
+    class Full(MemoryBroker):
+        def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Awaitable[Published]:
+            self.failure = "disk full"
+            raise StorageError(self.failure)
+
+    broker = RoutedBroker(Full(SteppedClock()), MemoryBroker(SteppedClock()), lambda name: name == "kept")
     await broker.start(lambda channel, publication, position: None)
     assert broker.failure == ""
-    disk.failure = "disk full"
+    with pytest.raises(StorageError):
+        await broker.publish("kept", DRAFT, DISK)
     assert broker.failure == "disk full"
     assert (await broker.publish("quick", DRAFT, MEMORY)).position.offset == 1
     await broker.close()

@@ -127,6 +127,15 @@ async def test_a_stream_begins_with_the_first_look_at_it(bench: Bench) -> None:
     assert (await bench.broker.history("other")).top.epoch != seen.epoch
 
 
+async def test_a_first_look_beside_first_publications_misses_none_of_them(bench: Bench) -> None:
+    for number in range(20):
+        name = f"room {number}"
+        publishing = [bench.broker.publish(name, Draft(b"x", bench.clock.wall()), KEEP) for _ in range(2)]
+        history = await bench.broker.history(name, since=0)
+        assert [one.offset for one in history.publications] == list(range(1, history.top.offset + 1))
+        await asyncio.gather(*publishing)
+
+
 async def test_removed_history_keeps_its_position(bench: Bench) -> None:
     position = await bench.publish("a")
     await bench.broker.remove_history("news")

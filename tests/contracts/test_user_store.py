@@ -2,16 +2,27 @@ from sockade.identity.stores import Store
 from tests.contracts.records import NOW, begin, user
 
 
-async def test_a_user_is_found_by_any_spelling_of_the_skeleton(store: Store) -> None:
+async def test_a_user_is_found_by_case_and_width_of_any_kind(store: Store) -> None:
     assert await store.users.add(user())
     assert await store.users.get("ANA") == user()
+    assert await store.users.get("ａｎａ") == user()
     assert await store.users.get("bob") is None
 
 
-async def test_a_skeleton_is_taken_once(store: Store) -> None:
+async def test_a_name_is_taken_once(store: Store) -> None:
     assert await store.users.add(user())
     assert not await store.users.add(user("ANA", role="admin"))
     assert await store.users.everyone() == [user()]
+
+
+async def test_a_name_that_looks_like_another_is_taken_too_and_finds_nobody(store: Store) -> None:
+    assert await store.users.add(user("bob"))
+    for name in ("b0b", "Воb", "ＢＯＢ"):
+        assert not await store.users.add(user(name))
+    assert await store.users.get("b0b") is None
+    assert await store.users.set_role("b0b", "admin", at=NOW) is None
+    assert [one.name for one in await store.users.everyone()] == ["bob"]
+    assert await store.users.add(user("rob"))
 
 
 async def test_everyone_comes_in_order(store: Store) -> None:

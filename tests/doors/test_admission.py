@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from websockets.exceptions import InvalidStatus
 
+from tests.security.sockets import UPGRADE, plain, read_to_end, status
+from tests.security.wire import Wire
+
 if TYPE_CHECKING:
-    from tests.running import Answer, RunningServer
+    from tests.running import Answer, RunningServer, Start
 
 
 def assert_one_log_line(server: RunningServer, answer: Answer, reason: str) -> None:
@@ -181,3 +185,17 @@ async def test_one_user_has_a_bounded_number_of_connections(start: Any) -> None:
     assert answer.status == 429
     assert int(answer.headers["retry-after"]) > 0
     assert answer.json["code"] == "user_connections"
+
+
+def test_a_handshake_while_the_server_stops_is_503(start: Start) -> None:
+    server = start()
+    token = server.token()
+    # Who does not answer the closing keeps the server for a while; who has not said hello is not known to it yet.
+    with Wire(server, token), plain(server) as late:
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        with server.tls.wrap_socket(late, server_hostname="localhost") as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n" + UPGRADE + f"Authorization: Bearer {token}\r\n\r\n".encode())
+            answer = read_to_end(sock)
+    assert status(answer) == 503
+    assert b'"draining"' in answer

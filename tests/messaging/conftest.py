@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -90,10 +90,11 @@ class Room:
         session: str | None = None,
         lives: float = float("inf"),
         controls: bool = False,
+        **rights: Any,
     ) -> NotedTransport:
         """Register one more connection and let its `on_open` begin."""
         transport = NotedTransport()
-        identity = Identity(user, session=SessionId(session) if session else None)
+        identity = Identity(user, session=SessionId(session) if session else None, **rights)
         connection = Connection(
             ConnectionId(self.clock.short_id()),
             identity,

@@ -8,94 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sockade.brokers.memory import MemoryBroker
 from sockade.errors import StorageError, UsageError
 from sockade.guard.handshake import Refuse
-from sockade.guard.identity import Credential, Grant, Identity, Secret
+from sockade.guard.identity import Identity
 from sockade.messaging.application import Sockade
 from sockade.messaging.broker import Draft, Keep, Position, Publication
-from sockade.messaging.channel_protocol import CONNECT_SECONDS, PATH, ChannelProtocol
-from sockade.messaging.control import Control
-from sockade.messaging.node import Node
+from sockade.messaging.channel_protocol import CONNECT_SECONDS
 from sockade.messaging.subscribing import SUBSCRIPTIONS
-from sockade.messaging.types import History, Message
+from sockade.messaging.types import History
 from sockade.protocol.reasons import Reason
 from sockade.protocol.replies import DisconnectCode
 
+from .house import House, Say
+
 if TYPE_CHECKING:
-    from .conftest import NotedTransport, Room
-
-
-class Say(Message, frozen=True):
-    text: str
-
-
-class Talk:
-    """One SDK: sends commands and reads what comes."""
-
-    def __init__(self, transport: NotedTransport, room: Room) -> None:
-        self.transport = transport
-        self.room = room
-        self.ids = 0
-
-    async def send(self, text: str) -> list[dict[str, Any]]:
-        """Send a message and return every object that came back to it."""
-        before = len(self.heard())
-        self.transport.connection.receive(text)
-        await self.room.turn()
-        return self.heard()[before:]
-
-    async def ask(self, method: str, /, **body: Any) -> dict[str, Any]:
-        """Do one command and return its reply, without the id."""
-        self.ids += 1
-        found = await self.send(json.dumps({"id": self.ids, method: body}))
-        (reply,) = [one for one in found if one.get("id") == self.ids]
-        return {key: value for key, value in reply.items() if key != "id"}
-
-    def heard(self) -> list[dict[str, Any]]:
-        """Everything that was sent to this client so far."""
-        data, found = b"".join(self.transport.written), []
-        while data:
-            length, start = data[1], 2
-            if length == 126:
-                length, start = int.from_bytes(data[2:4], "big"), 4
-            found.append(json.loads(data[start : start + length]))
-            data = data[start + length :]
-        return found
-
-    def pushes(self, kind: str) -> list[dict[str, Any]]:
-        return [one["push"] for one in self.heard() if kind in one.get("push", {})]
-
-    @property
-    def closed(self) -> int | None:
-        return self.transport.closed[0] if self.transport.closed else None
-
-
-class House:
-    """A node with declared channels, and whoever comes in."""
-
-    def __init__(self, app: Sockade, room: Room) -> None:
-        self.app = app
-        self.room = room
-        self.broker = MemoryBroker(room.clock)
-        self.node = Node(self.broker, app.channels, room.clock)
-        self.tokens: dict[str, Identity | Refuse] = {}
-        self.grants: dict[tuple[str, str, str], Grant | Refuse] = {}
-        protocol = ChannelProtocol(self.node, self.verify, self.grant, app.procedures, app.send_handler)
-        app.endpoints[PATH] = protocol.endpoint()
-        app.bind(room.hub, Control(self.node))
-
-    async def verify(self, credential: Credential) -> Identity | Refuse:
-        return self.tokens.get(credential.value.reveal(), Refuse(Reason.TOKEN_INVALID))
-
-    async def grant(self, token: Secret, user: str, channel: str) -> Grant | Refuse:
-        return self.grants.get((token.reveal(), user, channel), Refuse(Reason.TOKEN_INVALID))
-
-    async def enter(self, user: str = "ada", *, connect: bool = True) -> Talk:
-        talk = Talk(await self.room.join(user, PATH), self.room)
-        if connect:
-            assert "connect" in await talk.ask("connect")
-        return talk
+    from .conftest import Room
 
 
 @pytest.fixture

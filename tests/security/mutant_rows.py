@@ -17,6 +17,17 @@ SERVER_API = "tests/api/test_server_api.py"
 ADMIN = "tests/security/test_admin.py"
 SECRETS = "tests/security/test_secrets.py"
 LOAD = "tests/security/test_load.py"
+HEADS = "tests/security/test_heads.py"
+TRANSPORT = "tests/security/test_transport.py"
+HTTP = "tests/doors/test_http.py"
+ADMISSION = "tests/doors/test_admission.py"
+GUARDED = "tests/guard/test_addresses.py"
+FORWARDED = "tests/guard/test_forwarded.py"
+COMMANDS = "tests/protocol/test_commands.py"
+CLIENT = "tests/messaging/test_client.py"
+FOREIGN_PAGES = "tests/e2e/test_foreign_pages.py"
+LOGS = "tests/telemetry/test_logs.py"
+AUDIT = "tests/telemetry/test_audit.py"
 
 Row = tuple[str, str, str, str, str]
 
@@ -52,6 +63,7 @@ HANDSHAKE: tuple[Row, ...] = (
         "if False:",
         SCREEN,
     ),
+    ("credential named in the URL", "guard/credentials.py", "name.lower() in URL_NAMES", "False", SCREEN),
     ("JWT in the URL", "guard/credentials.py", "JWT_LIKE.search(target) or any", "any", SCREEN),
     ("expired while verified", "guard/admit.py", "identity.expires_at <= now", "False", ADMIT),
     ("connections in all", "guard/admit.py", "counts.total >= quotas.total", "False", f"{OUTSIDE} -k server_s"),
@@ -59,6 +71,62 @@ HANDSHAKE: tuple[Row, ...] = (
     ("HTTP version", "guard/upgrade.py", 'if head.version != "1.1":', "if False:", SCREEN),
     ("upgrade to something else", "guard/upgrade.py", 'head.tokens("upgrade") != ["websocket"] or', "False or", SCREEN),
     ("WebSocket version", "guard/upgrade.py", 'head.one("sec-websocket-version") != "13"', "False", SCREEN),
+    (
+        "upgrade that Connection does not name",
+        "guard/upgrade.py",
+        ' or "upgrade" not in head.tokens("connection")',
+        "",
+        SCREEN,
+    ),
+    (
+        "length of an upgrade",
+        "guard/upgrade.py",
+        'any(value.strip() != "0" for value in head.all("content-length"))',
+        "False",
+        f"{HEADS} -k smuggle",
+    ),
+    (
+        "header that came twice",
+        "guard/handshake.py",
+        "return values[0] if len(values) == 1 else None",
+        "return values[0] if values else None",
+        SCREEN,
+    ),
+    (
+        "one header",
+        "doors/http.py",
+        'or len(name) + len(value) + len(": \\r\\n") > limits.header_bytes',
+        "",
+        f"{HEADS} -k over_its_size",
+    ),
+    (
+        "whole head",
+        "doors/http.py",
+        "if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > self._limits.head_bytes:",
+        "if False:",
+        f"{HEADS} -k over_its_size",
+    ),
+    (
+        "bytes before the 101",
+        "doors/http.py",
+        "if len(self._early) > EARLY_BYTES and",
+        "if False and",
+        f"{HTTP} -k too_many_bytes",
+    ),
+    (
+        "idle connection that is kept",
+        "doors/http.py",
+        "else now + KEEP_ALIVE_SECONDS",
+        "else math.inf",
+        f"{TRANSPORT} -k kept_connection",
+    ),
+    (
+        "handshake while the server stops",
+        "doors/admission.py",
+        "            if self.draining:\n",
+        "            if False:\n",
+        f"{ADMISSION} -k stops",
+    ),
     ("length of the key", "guard/upgrade.py", "strict_mode=True)) == KEY_BYTES", "strict_mode=True)) >= 0", SCREEN),
 )
 
@@ -69,6 +137,63 @@ RATE: tuple[Row, ...] = (
         "if not bucket.take(now):",
         "if False:",
         f"{OUTSIDE} -k loop_of_connects",
+    ),
+    (
+        "sockets of an address",
+        "doors/listener.py",
+        "if not self._arrivals.bucket(key, now).take(now):",
+        "if False:",
+        f"{OUTSIDE} -k only_opens",
+    ),
+    (
+        "what is no address",
+        "guard/addresses.py",
+        "        except ValueError:\n            return False\n        if parsed in self.deny:",
+        "        except ValueError:\n            return True\n        if parsed in self.deny:",
+        GUARDED,
+    ),
+    (
+        "mapped address",
+        "guard/addresses.py",
+        'getattr(parsed, "ipv4_mapped", None) or parsed',
+        "parsed",
+        GUARDED,
+    ),
+    (
+        "mapped network",
+        "guard/addresses.py",
+        "if isinstance(network, IPv6Network) and network.subnet_of(MAPPED):",
+        "if False:",
+        GUARDED,
+    ),
+    ("way through proxies", "guard/forwarded.py", "if len(entries) > MOST_PROXIES:", "if False:", FORWARDED),
+    (
+        "a proxy's word without brackets",
+        "guard/forwarded.py",
+        """if ":" not in entry or "%" in entry:""",
+        "if False:",
+        FORWARDED,
+    ),
+    (
+        "strikes of an address",
+        "guard/limiter.py",
+        "        self._bans.strike(allowance_key(address), now)\n",
+        "",
+        LIMITER,
+    ),
+    (
+        "ban of a user at the handshake",
+        "doors/admission.py",
+        "refusal = self._limiter.judge_user(identity.user, self._clock.monotonic())",
+        "refusal = None",
+        f"{OUTSIDE} -k another_address_too",
+    ),
+    (
+        "too much although told",
+        "guard/messages.py",
+        "return OVER_RATE if standing.violate(now) else TOO_FAST",
+        "return OVER_RATE",
+        MESSAGES,
     ),
     (
         "ban of an address",
@@ -211,9 +336,9 @@ CONTENT_ROWS: tuple[Row, ...] = (
     ("depth", "protocol/codec.py", "        _check_depth(text)\n", "        pass\n", f"{CONTENT} -k not_of_the_type"),
     (
         "unknown fields of the page",
-        "chat.py",
-        "class Say(msgspec.Struct, forbid_unknown_fields=True):",
-        "class Say(msgspec.Struct):",
+        "messaging/channels.py",
+        "class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):",
+        "class Message(msgspec.Struct, frozen=True):",
         f"{CONTENT} -k who_it_is",
     ),
 )
@@ -350,6 +475,13 @@ CONNECTION_ROWS: tuple[Row, ...] = (
         "return False",
         CONNECTION,
     ),
+    (
+        "what waits in the transport",
+        "doors/admission.py",
+        "        transport.set_write_buffer_limits(high=WAITING_BYTES)\n",
+        "",
+        f"{LOAD} -k nothing_more",
+    ),
     ("bytes of the outbox", "messaging/connection.py", "or unsent > limits.outbox_bytes", "", CONNECTION),
     ("messages of the outbox", "messaging/connection.py", "len(outbox) > limits.outbox_messages or", "", CONNECTION),
     (
@@ -389,7 +521,102 @@ CONNECTION_ROWS: tuple[Row, ...] = (
     ),
 )
 
+CHANNELS: tuple[Row, ...] = (
+    (
+        "unknown fields of a command",
+        "protocol/commands.py",
+        "class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):",
+        "class Command(msgspec.Struct, frozen=True):",
+        COMMANDS,
+    ),
+    ("two methods in a command", "protocol/commands.py", "if bodies > 1:", "if False:", COMMANDS),
+    (
+        "commands in a message",
+        "protocol/commands.py",
+        "if not 0 < len(lines) <= COMMANDS_A_MESSAGE:",
+        "if not lines:",
+        COMMANDS,
+    ),
+    (
+        "right to hear a channel",
+        "messaging/client.py",
+        "match is not None and match.may_subscribe(self.connection.identity) else None",
+        "match is not None else None",
+        f"{CLIENT} -k 'forbidden or taken_away'",
+    ),
+    (
+        "right to publish",
+        "messaging/client.py",
+        "or not match.may_publish(self.connection.identity)",
+        "",
+        f"{CLIENT} -k granted",
+    ),
+    (
+        "connect comes first",
+        "messaging/client.py",
+        "if self.connected == isinstance(body, commands.Connect):",
+        "if False:",
+        f"{CLIENT} -k before_connect",
+    ),
+    (
+        "who does not connect",
+        "messaging/client.py",
+        "        if not self.connected:\n            self.disconnect(DisconnectCode.STALE)",
+        "        if False:\n            self.disconnect(DisconnectCode.STALE)",
+        f"{CLIENT} -k stale",
+    ),
+    (
+        "each command of a batch",
+        "messaging/client.py",
+        "if number and not self.connection.allow_one_more():",
+        "if False:",
+        f"{CLIENT} -k batch",
+    ),
+    (
+        "subscriptions of a connection",
+        "messaging/client.py",
+        "if len(self.subscriptions) >= SUBSCRIPTIONS:",
+        "if False:",
+        f"{CLIENT} -k too_often",
+    ),
+    (
+        "token of another user",
+        "messaging/client.py",
+        "if identity.user != self.connection.identity.user:",
+        "if False:",
+        f"{CLIENT} -k same_user",
+    ),
+    (
+        "type of a publication",
+        "messaging/client.py",
+        "if match.channel.message is not None:",
+        "if False:",
+        f"{CLIENT} -k another_type",
+    ),
+)
+
 LOG: tuple[Row, ...] = (
+    (
+        "lines that wait to be written",
+        "telemetry/lines.py",
+        "if len(self._lines) >= self._limit or self._closed:",
+        "if self._closed:",
+        f"{LOGS} -k reader_that_stops",
+    ),
+    (
+        "one count a second",
+        "telemetry/audit.py",
+        "if now >= self._told_at:\n            self.flush()",
+        "if True:\n            self.flush()",
+        f"{AUDIT} -k once_a_second",
+    ),
+    (
+        "count of what was left out",
+        "telemetry/audit.py",
+        "        self._left_out += 1\n        if now",
+        "        if now",
+        f"{AUDIT} -k bounded_and_counted",
+    ),
     (
         "escaping in the log",
         "telemetry/escape.py",
@@ -400,16 +627,38 @@ LOG: tuple[Row, ...] = (
     (
         "lines of the audit log",
         "telemetry/audit.py",
-        "if not self._bucket.take(self._clock.monotonic()):",
+        "if not self._bucket.take(now):",
         "if False:",
         f"{LOAD} -k flood",
     ),
+    ("shapes of credentials", "telemetry/redact.py", 'SHAPES.sub("***", text)', "text", f"{LOGS} -k credential"),
     (
         "secrets that are printed",
         "guard/identity.py",
         'return "***"',
         "return self.__value",
         "tests/guard tests/identity",
+    ),
+    (
+        "scripts of foreign pages",
+        "api/middleware.py",
+        '    "Cross-Origin-Resource-Policy": "same-origin",\n',
+        "",
+        f"{FOREIGN_PAGES} -k foreign_page_gets",
+    ),
+    (
+        "frames of foreign pages",
+        "api/middleware.py",
+        "frame-ancestors 'none'",
+        "frame-ancestors *",
+        f"{FOREIGN_PAGES} -k foreign_page_gets",
+    ),
+    (
+        "sockets of a session that ended",
+        "server.py",
+        'self.hub.end_sessions(sessions, CloseCode.CREDENTIAL_EXPIRED, "session ended")',
+        "pass",
+        f"{FOREIGN_PAGES} -k logging_out",
     ),
     ("headers of pages", "api/middleware.py", "headers.setdefault(name, value)", "pass", f"{SECRETS} -k exact"),
     (
@@ -501,4 +750,4 @@ ADMIN_ROWS: tuple[Row, ...] = (
     ),
 )
 
-ROWS = ADMIN_ROWS + HANDSHAKE + RATE + CONTENT_ROWS + FRAME + CONNECTION_ROWS + LOG
+ROWS = HANDSHAKE + RATE + CONTENT_ROWS + FRAME + CONNECTION_ROWS + CHANNELS + LOG + ADMIN_ROWS

@@ -7,6 +7,7 @@ survives when they pass: then the check it removed was not tested.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.security.mutant_rows import ROWS
+from tests.security.mutant_rows_identity import ROWS as IDENTITY_ROWS
 
 ROOT = Path(__file__).parent.parent.parent
 SECONDS = 300
@@ -33,7 +35,7 @@ class Mutant:
 
 ADMISSION = "tests/doors/test_admission.py"
 HTTP = "tests/doors/test_http.py"
-SERVER = "tests/test_server.py"
+MESSAGES = "tests/guard/test_messages.py"
 TOKENS = "tests/security/test_tokens.py"
 SIGN_IN = "tests/security/test_sign_in.py"
 SESSIONS = "tests/security/test_sessions.py"
@@ -317,13 +319,6 @@ MUTANTS = (
         SESSIONS + " -k renewal",
     ),
     Mutant(
-        "role ends sessions",
-        "storage/users.py",
-        'self._change(name, {"role": role}, at, "role_changed")',
-        'self._change(name, {"role": role}, at + 1e9, "role_changed")',
-        SESSIONS + " -k lower_role",
-    ),
-    Mutant(
         "cookies forgotten when ended",
         "identity/sessions.py",
         "        endings.on_end(self._cookies.drop)\n",
@@ -398,7 +393,7 @@ MUTANTS = (
         "identity/passwords.py",
         "                await self._places.acquire()\n",
         "                pass\n",
-        SIGN_IN + " -k hundred_sign_ins",
+        "tests/identity/test_passwords.py -k busy",
     ),
     Mutant(
         "hash for nobody",
@@ -622,8 +617,14 @@ MUTANTS = (
         "if True:\n            super().on_header",
         f"{HEADS} -k trailers",
     ),
-    Mutant("binary where text is spoken", "guard/messages.py", "not binary and not", "False and not", SERVER),
-    *(Mutant(*row) for row in ROWS),
+    Mutant(
+        "binary where text is spoken",
+        "guard/messages.py",
+        "message if rules.binary else",
+        "message if True else",
+        MESSAGES,
+    ),
+    *(Mutant(*row) for row in (*ROWS, *IDENTITY_ROWS)),
 )
 
 
@@ -636,7 +637,7 @@ def run(mutant: Mutant, folder: Path) -> str:
     if text.count(mutant.before) != 1:
         return "not found: the mutant no longer fits the source"
     file.write_text(text.replace(mutant.before, mutant.after))
-    words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.tests.split()]
+    words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *shlex.split(mutant.tests)]
     done = subprocess.run(
         words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(source)}, capture_output=True, text=True, timeout=SECONDS
     )

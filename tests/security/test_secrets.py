@@ -76,6 +76,9 @@ def sent_in_heads(server: RunningServer, marks: Marks) -> list[str]:
         handshake_with(f"Cookie: __Host-sockade={m('cookie')}\r\n{own}"),
         handshake_with(f"Cookie: __Host-sockade={m('cookie, foreign origin')}\r\nOrigin: https://evil.example"),
         handshake_with(f"Cookie: other={m('other cookie')}\r\n{own}"),
+        # Where no credential belongs, and yet the value is logged.
+        handshake_with(f"Origin: https://{marks.keep('secret as Origin', secrets.token_urlsafe(32))}.example"),
+        handshake_with(f"Origin: https://x.example/#eyJhbGciOiJub25lIn0.{m('token in the Origin')}."),
         handshake_with(f"Sec-WebSocket-Protocol: sockade, ticket.{m('ticket')}\r\n{own}"),
         handshake_with(f"Sec-WebSocket-Protocol: {m('subprotocol')}\r\n{own}"),
         *(
@@ -312,6 +315,7 @@ def test_headers_are_exact_on_pages_assets_answers_and_refusals(server: RunningS
         # The page's files and the public keys may be kept; nothing else is.
         kept = {"/.well-known/jwks.json": "public, max-age=300"} | dict.fromkeys(["/", *assets], "no-cache")
         assert answer.headers["cache-control"] == kept.get(path, "no-store"), path
+        assert re.match(r"(text|image|application)/[a-z+-]+", answer.headers["content-type"]), path
         assert "server" not in answer.headers
         assert "access-control-allow-origin" not in answer.headers
     # Whatever is answered to a credential is kept by nobody.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import secrets
 import statistics
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPSConnection
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,14 +19,17 @@ from websockets.exceptions import InvalidStatus
 from sockade.guard.identity import Secret
 from sockade.identity.passwords import Passwords, argon2id
 from tests.running import PASSWORD, ROOMY, Answer, RunningServer
+from tests.security.scale import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.running import Start
+    from tests.security.report import Observe
 
 MANY = f"[limits]\n{ROOMY}guesses_per_minute = 1000000\nsign_ins_per_minute = 100000\n"
 WRONG = "wrong horse battery"
+GUESSES = number(2_000, 100_000)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +108,24 @@ def test_guessing_is_429_early_and_never_hits(server: RunningServer, kind: str) 
     assert [answer.status for answer in answers[:30]] == [401] * 30
     assert answers[-1].status == 429
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+
+
+def test_a_long_row_of_guesses_hits_nothing_and_is_429_nearly_always(server: RunningServer, observe: Observe) -> None:
+    """Case 32."""
+    found: Counter[int] = Counter()
+    began = time.monotonic()
+    connection = HTTPSConnection("localhost", server.port, context=server.tls, timeout=20)
+    for _ in range(GUESSES.run):
+        # http.client connects again by itself where the server has closed.
+        connection.request("GET", "/auth/sessions", headers={"Cookie": f"__Host-sockade={secrets.token_urlsafe(32)}"})
+        response = connection.getresponse()
+        response.read()
+        found[response.status] += 1
+    connection.close()
+    minutes = (time.monotonic() - began) / 60
+    observe("none hits, 429 early", f"{GUESSES} guesses in {minutes:.1f} min: {found[401]} × 401, {found[429]} × 429")
+    assert found[401] + found[429] == GUESSES.run
+    assert found[401] <= 30 * (1 + minutes)
 
 
 async def test_guessing_tickets_is_429_early(server: RunningServer) -> None:

@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sockade.doors.certificates import ensure_local_pair
+from sockade.doors.listener import ACCEPTS_A_TURN
 from tests.running import ROOMY
+from tests.security.scale import number
 from tests.security.sockets import (
     HOST,
     UPGRADE,
@@ -42,13 +44,15 @@ if TYPE_CHECKING:
 
     from sockade.doors.certificates import Pair
     from tests.running import RunningServer, Start
+    from tests.security.scale import Number
 
-OPEN_SOCKETS = 200
-"""Held while the certificate changes; 1,000 take a minute more."""
-HALF_OPEN = 2_000
-"""10,000 need as many descriptors and a minute more."""
-SLOW_HEADS = 400
+OPEN_SOCKETS = number(200, 1_000)
+"""Held while the certificate changes."""
+HALF_OPEN = number(2_000, 10_000)
+SLOW_HEADS = number(400, 10_000)
 """Each costs the test a TLS handshake, so fewer of them."""
+HEADS_HELD = number(300, 2_000).run
+"""So many at most are held; 2,000 is the default."""
 LIMITS = f"[limits]\n{ROOMY}"
 SHORT = f"{LIMITS}tls_seconds = 1.5\nhead_seconds = 2\nhandshake_seconds = 3\nresponse_seconds = 3\nclose_seconds = 1\n"
 SLACK = 1.5
@@ -191,7 +195,7 @@ async def test_certificate_replaced_on_disk_is_used_and_no_socket_drops(start: S
     server.tls = context
     assert serial(server, context) == serial_in(old)
     token = await asyncio.to_thread(server.token)
-    clients = await asyncio.gather(*(server.connect(token=token, open_timeout=60) for _ in range(OPEN_SOCKETS)))
+    clients = await asyncio.gather(*(server.connect(token=token, open_timeout=60) for _ in range(OPEN_SOCKETS.run)))
 
     # A broken pair is refused, and said once.
     used.write_text("nothing\n")
@@ -207,7 +211,7 @@ async def test_certificate_replaced_on_disk_is_used_and_no_socket_drops(start: S
 
     shutil.copy(new.certificate, used)
     seconds = await asyncio.to_thread(wait_until, lambda: serial(server, context) == serial_in(new), 5)
-    print(f"the new certificate was in use after {seconds:.1f} s with {len(clients)} sockets open")
+    print(f"the new certificate was in use after {seconds:.1f} s with {OPEN_SOCKETS} sockets open")
     await asyncio.wait_for(asyncio.gather(*(await asyncio.gather(*(one.ping() for one in clients)))), 30)
     assert server.log_text.count("the new certificate is refused") == 2
     await asyncio.gather(*(one.close() for one in clients))
@@ -408,14 +412,15 @@ def hold_half_open(server: RunningServer, count: int, *, head: bytes) -> list[so
 @pytest.mark.parametrize(
     ("count", "head"), [(HALF_OPEN, b""), (SLOW_HEADS, b"GET / HTTP/1.1\r\nX: a")], ids=["tcp", "heads"]
 )
-async def test_half_open_connections_keep_no_client_out(start: Start, count: int, head: bytes) -> None:
+async def test_half_open_connections_keep_no_client_out(start: Start, count: Number, head: bytes) -> None:
     """Case 73."""
-    server = start(LIMITS + "unauthenticated = 300\n" if head else LIMITS)
+    most = HEADS_HELD if head else 2_000
+    server = start(f"{LIMITS}unauthenticated = {most}\n")
     token = await asyncio.to_thread(server.token)
     async with server.connect(token=token):
         pass
     idle, before = descriptors(server), memory_mib(server)
-    socks = await asyncio.to_thread(hold_half_open, server, count, head=head)
+    socks = await asyncio.to_thread(hold_half_open, server, count.run, head=head)
     last = time.monotonic()
     await asyncio.sleep(0.5)  # so that what waits to be accepted is
     held, during = descriptors(server) - idle, memory_mib(server)
@@ -426,7 +431,8 @@ async def test_half_open_connections_keep_no_client_out(start: Start, count: int
             waits.append(time.monotonic() - began)
     await asyncio.to_thread(wait_until, lambda: descriptors(server) <= idle, 12 - (time.monotonic() - last))
     print(
-        f"{count} from as many addresses, {held} held; slowest of 20 clients {max(waits):.3f} s; "
+        f"{count} {'slow heads' if head else 'half-open'} from as many addresses, {held} held; "
+        f"slowest of 20 clients {max(waits):.3f} s; "
         f"memory {before:.0f} MiB before, {during:.0f} during, {memory_mib(server):.0f} after; "
         f"all gone {time.monotonic() - last:.1f} s after the last"
     )
@@ -434,7 +440,8 @@ async def test_half_open_connections_keep_no_client_out(start: Start, count: int
         sock.close()
     assert max(waits) < 1
     assert during - before < (20 if not head else 150)
-    assert 200 < held <= (310 if head else 2_010)
+    # Those that gave way are closed in the next turn of the loop, after as many were accepted as a turn takes.
+    assert 200 < held <= most + ACCEPTS_A_TURN + 20
 
 
 async def test_out_of_descriptors_it_neither_spins_nor_stays_so(start: Start) -> None:
@@ -452,7 +459,8 @@ async def test_out_of_descriptors_it_neither_spins_nor_stays_so(start: Start) ->
     await asyncio.sleep(3)
     share = (cpu_seconds(server) - used) / (time.monotonic() - began)
     print(f"{share:.1%} of a processor while out of descriptors")
-    assert "cannot accept" in server.log_text
+    # Twice a second, however busy the machine is: its share of the processor alone would not tell.
+    assert 1 <= server.log_text.count("cannot accept") < 20
     assert share < 0.25
     await asyncio.gather(*(one.close() for one in clients[2:]))
     for sock in waiting:

@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import create_engine, inspect, text
 
 from sockade.errors import StartError, StorageError
 from sockade.storage.database import Database
+from sockade.storage.migrate import migrate
 from sockade.storage.tables import METADATA
 from tests.contracts.records import user
 
@@ -26,6 +27,14 @@ async def test_the_file_is_private_and_durable(tmp_path: Path) -> None:
                 for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
             ]
         assert values == ["wal", 2, 1, 5_000]
+    await database.close()
+
+
+async def test_a_file_from_elsewhere_becomes_private(tmp_path: Path) -> None:
+    (tmp_path / "sockade.db").touch(0o644)
+    database = await Database.open(tmp_path)
+    await database.users.add(user())
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
     await database.close()
 
 
@@ -53,12 +62,43 @@ async def test_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) ->
     await database.close()
 
 
+async def test_users_from_before_look_alikes_were_compared_keep_their_names(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'sockade.db'}")
+    with engine.begin() as connection:
+        migrate(connection, "0002")
+        for at, name in enumerate(("b0b", "bob", "Ana")):
+            row = {"folded": name.lower(), "name": name, "at": at}
+            connection.execute(text("INSERT INTO users VALUES (:folded, :name, 'user', 'phc', :at, NULL)"), row)
+        session = "('s1', 'cookie', 'bob', 'cookie', 0, 0, 9e9, NULL, NULL, '', '')"
+        connection.execute(text(f"INSERT INTO sessions VALUES {session}"))
+    engine.dispose()
+
+    database = await Database.open(tmp_path)
+    assert [(one.name, one.password_hash) for one in await database.users.everyone()] == [
+        ("Ana", "phc"),
+        ("b0b", "phc"),
+        ("bob", "phc"),
+    ]
+    for name in ("b0b", "BOB", "ana"):
+        found = await database.users.get(name)
+        assert found is not None
+        assert found.name.lower() == name.lower()
+    signed_in = await database.sessions.by_cookie("cookie")
+    assert signed_in is not None
+    assert signed_in.user == "bob"
+    assert await database.users.disable("bob", at=1.0) == {"s1"}
+    for name in ("B0b", "Воb", "аna"):
+        assert not await database.users.add(user(name))
+    assert await database.users.add(user("rob"))
+    await database.close()
+
+
 async def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
     database = await Database.open(tmp_path)
 
     async def fail_halfway() -> None:
         async with database.writing() as connection:
-            await connection.execute(text("INSERT INTO users VALUES ('a', 'a', 'user', NULL, 0, NULL)"))
+            await connection.execute(text("INSERT INTO users VALUES ('a', 'a', 'user', NULL, 0, NULL, 'a')"))
             await connection.execute(text("INSERT INTO nowhere VALUES (1)"))
 
     with pytest.raises(StorageError, match="no such table"):
@@ -73,7 +113,7 @@ async def test_a_writer_that_is_cancelled_leaves_nothing_and_blocks_nobody(tmp_p
 
     async def write() -> None:
         async with database.writing() as connection:
-            await connection.execute(text("INSERT INTO users VALUES ('a', 'a', 'user', NULL, 0, NULL)"))
+            await connection.execute(text("INSERT INTO users VALUES ('a', 'a', 'user', NULL, 0, NULL, 'a')"))
             inside.set()
             await asyncio.Event().wait()
 
@@ -154,5 +194,5 @@ async def test_a_url_opens_sqlite_too(tmp_path: Path) -> None:
     assert await database.users.add(user())
     await database.close()
     with sqlite3.connect(tmp_path / "other.db") as connection:
-        assert connection.execute("SELECT skeleton FROM users").fetchall() == [("ana",)]
+        assert connection.execute("SELECT folded FROM users").fetchall() == [("ana",)]
     connection.close()

@@ -105,6 +105,19 @@ def test_a_flood_is_bounded_and_counted(log: Log) -> None:
     assert lines[-1]["sockade.log.left_out"] == 100
 
 
+def test_the_count_is_told_once_a_second_and_not_with_each_line_of_a_flood(log: Log) -> None:
+    """Case 81."""
+    clock = SteppedClock()
+    trail = AuditTrail(clock, lines_per_second=100, burst_lines=10)
+    for _ in range(3_000):
+        trail.record(Event.AUTHN_FAIL)
+        clock.step(0.001)
+    trail.flush()
+    counts = [line["sockade.log.left_out"] for line in log.lines() if "sockade.log.left_out" in line]
+    assert len(counts) <= 4
+    assert sum(counts) + len(log.lines()) - len(counts) == 3_000
+
+
 async def test_the_count_is_written_though_nothing_more_comes(log: Log) -> None:
     trail = AuditTrail(SteppedClock(), burst_lines=1, summary_seconds=0)
     for _ in range(4):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sockade.settings import LogSettings
 from sockade.telemetry import logs
 from sockade.telemetry.escape import UNSAFE, escape
-from sockade.telemetry.lines import LineWriter
+from sockade.telemetry.lines import WAITING_LINES, LineWriter
+from sockade.telemetry.redact import redact
 
 HOSTILE = "a\r\nb\x1b[2J\x00\x7f\x85\u2028\u202e\u200b"
 
@@ -111,6 +112,34 @@ def test_escaped_text_is_one_line_whatever_came(text: str) -> None:
     found.encode()
 
 
+TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl"
+SECRET = "qA" * 21 + "_"
+HASH = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$aGFzaGhhc2hoYXNo"
+
+
+@pytest.mark.parametrize("shown", [TOKEN, f"ticket.{SECRET}", f"__Host-sockade={SECRET};", HASH, f"{TOKEN[:40]}."])
+def test_what_has_the_shape_of_a_credential_is_written_nowhere(shown: str) -> None:
+    """Case 82."""
+
+    def leak() -> None:
+        structlog.get_logger("sockade.test").info(f"said {shown}", origin=f"https://x/?a={shown}")
+        try:
+            raise ValueError(shown)
+        except ValueError:
+            logging.getLogger("sockade.test").exception("failed with %s", shown)
+
+    text = written(io.StringIO(), LogSettings(), leak)
+    assert text.count("***") == 4
+    assert not any(part in text for part in (TOKEN[22:40], SECRET, "aGFzaGhhc2hoYXNo"))
+
+
+@pytest.mark.parametrize(
+    "text", ["b7Zr8wQk2LmN", "/data/keys/signing.1700000000." + "k" * 43 + ".pem", "ab" * 32, "x" * 44]
+)
+def test_ids_digests_and_names_of_files_are_no_credentials(text: str) -> None:
+    assert redact(text) == text
+
+
 def test_long_values_are_cut() -> None:
     assert escape("x" * 10_000) == "x" * 512 + "…"
 
@@ -181,7 +210,7 @@ def test_a_record_that_cannot_be_written_harms_nobody() -> None:
             raise RuntimeError
 
     text = written(io.StringIO(), LogSettings(), lambda: logging.getLogger("sockade.test").warning("%s", Hostile()))
-    assert text == "sockade: a record of 'sockade.test' could not be written\n"
+    assert json.loads(text)["message"] == "a record of 'sockade.test' could not be written"
 
 
 class Stuck(io.StringIO):
@@ -209,7 +238,21 @@ def test_a_reader_that_stops_does_not_stop_the_writer_and_what_is_lost_is_counte
     stream.go.set()
     writer.close()
     lines = stream.getvalue().splitlines()
-    assert lines == ["first", "0", "1", "2", "sockade: 7 log lines were dropped because nobody read them"]
+    assert lines == ["first", "0", "1", "2", "7 log lines were dropped because nobody read them"]
+
+
+def test_what_the_log_says_of_itself_is_a_line_like_the_others() -> None:
+    stream = Stuck()
+    writer = logs.set_up(LogSettings(format="json"), stream)
+    writer.write("{}")
+    assert stream.reached.wait(10)
+    for _ in range(WAITING_LINES + 7):
+        writer.write("{}")
+    stream.go.set()
+    writer.close()
+    last = json.loads(stream.getvalue().splitlines()[-1])
+    assert last["message"] == "7 log lines were dropped because nobody read them"
+    assert (last["log.level"], last["log.logger"]) == ("error", "sockade.log")
 
 
 def test_closing_does_not_wait_for_ever() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sockade.messaging.broker import NO_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from sockade.messaging.broker import Broker, Deliver, Draft, History, Keep, Published
 
@@ -37,10 +37,10 @@ class RoutedBroker:
         await self._disk.close()
         await self._memory.close()
 
-    async def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Published:
+    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Awaitable[Published]:
         # A single publication that skips the history of a durable channel stays in line with the others.
         durable = keep.durable if keep is not None else self._is_durable(channel)
-        return await (self._disk if durable else self._memory).publish(channel, draft, keep, key)
+        return (self._disk if durable else self._memory).publish(channel, draft, keep, key)
 
     async def history(
         self, channel: str, *, since: int | None = None, limit: int = NO_LIMIT, reverse: bool = False

@@ -17,7 +17,7 @@ from websockets.server import ServerProtocol
 from sockade.doors.deflate import InflateFactory
 from sockade.doors.refusals import origin_of, record_refusal, refusal_response
 from sockade.doors.websocket import Ledger, WebSocketDoor
-from sockade.guard.admit import Quotas, admit
+from sockade.guard.admit import Counts, Quotas, admit
 from sockade.guard.handshake import Admit, Refuse
 from sockade.guard.identity import NOBODY, Carrier
 from sockade.guard.screen import screen
@@ -47,6 +47,9 @@ CHANNEL_SUBPROTOCOL = "centrifuge-json"
 """The one of the channel protocol, where it is optional."""
 FIRST_MESSAGE_BYTES = 4_096
 """The longest message of who has not said yet who they are."""
+WAITING_BYTES = 65_536
+"""How much of what is sent may wait in the transport before that counts as not taken. With TLS the loops let half a
+megabyte wait, and a peer that reads nothing would stay until it answers no ping."""
 
 logger = logging.getLogger("sockade.websockets")
 logger.setLevel(logging.WARNING)  # the protocol would say at each frame what the audit log says once
@@ -104,7 +107,9 @@ class Admission:
         if identity.session is not None and self._authority.is_ended(identity.session):
             return Refuse(Reason.REVOKED, "ended while it was verified")
         if credential.carrier is Carrier.FIRST_MESSAGE:
-            return admit(handshake, identity, self._clock.wall(), self._hub.counts(NOBODY), self._quotas)
+            # Whose connection it is one more of, is not known yet: `_confirm` asks.
+            everybody = Counts(user=0, total=len(self._hub.connections))
+            return admit(handshake, identity, self._clock.wall(), everybody, self._quotas)
         return self._admit(handshake, identity)
 
     def _admit(self, handshake: Handshake, identity: Identity) -> Admit | Refuse:
@@ -189,6 +194,7 @@ class Admission:
             controls=response.headers.get("Sec-WebSocket-Protocol") == SUBPROTOCOL,
         )
         door.connection = connection
+        transport.set_write_buffer_limits(high=WAITING_BYTES)
         transport.write(response.serialize())
         transport.set_protocol(door)
         if is_known:

@@ -58,8 +58,8 @@ def clean_value(value: Any) -> Any | None:
 def skeleton(name: str) -> str:
     """Return what two names share that look alike: case, compatibility forms and look-alikes folded (UTS #39 §4).
 
-    It is to compare and never to show. `paypal` and `раураl` in Cyrillic letters have the same one, as have `Ian`
-    and `lan`, `b0b` and `bob`, `modern` and `modem`.
+    It is to compare and never to show; it is kept with each user, so another table needs another migration. `paypal`
+    and `раураl` in Cyrillic letters have the same one, as have `Ian` and `lan`, `b0b` and `bob`, `modern` and `modem`.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     # Twice: what a look-alike stands for may itself be one of I, l and 1.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sockade.guard.addresses import allowance_key
 from sockade.guard.handshake import Refuse
 from sockade.guard.rates import Allowances, Bucket, Rate, Remembered
-from sockade.identity.names import parse_name, skeleton
+from sockade.identity.names import folded, parse_name
 from sockade.protocol.reasons import Reason
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Attempts:
 def known_key(address: str, username: str | None) -> str | None:
     """Return the key of a user at an address; None where the text is no user name, whom nobody has."""
     name = parse_name(username) if username is not None else None
-    return f"{allowance_key(address)} {skeleton(name)}" if name is not None else None
+    return f"{allowance_key(address)} {folded(name)}" if name is not None else None
 
 
 def refused(bucket: Bucket, what: str) -> Refuse:

@@ -19,7 +19,7 @@ from sockade.identity.endings import Endings
 from sockade.identity.grants import SubscriptionTokens
 from sockade.identity.issuers import Issuers, is_external
 from sockade.identity.links import Links
-from sockade.identity.names import skeleton
+from sockade.identity.names import folded
 from sockade.identity.proofs import Proofs
 from sockade.identity.refresh import RefreshTokens
 from sockade.identity.revocations import Revocations
@@ -322,7 +322,7 @@ class Authority:
 
         Sessions of ours that began before then end; tokens of other issuers count by their `iat`.
         """
-        kind, subject = (RevocationKind.ALL, "") if user is None else (RevocationKind.USER, skeleton(user))
+        kind, subject = (RevocationKind.ALL, "") if user is None else (RevocationKind.USER, folded(user))
         await self._revoke(kind, subject, before, reason)
 
     async def _revoke(self, kind: RevocationKind, subject: str, before: float, reason: str) -> None:

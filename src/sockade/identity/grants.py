@@ -7,7 +7,7 @@ is verified with its own keys, as `identity.tokens` does it.
 from __future__ import annotations
 
 from binascii import Error as Base64Error
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from joserfc import jws
@@ -46,7 +46,7 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
     exp: int
     iat: int
     jti: str
-    info: msgspec.Raw | None = None
+    info: Any = None
 
 
 HEADERS = msgspec.json.Decoder(Header)
@@ -89,7 +89,7 @@ class SubscriptionTokens:
             return Refuse(Reason.TOKEN_INVALID, "not valid yet, or for longer than the policy allows")
         if claims.exp <= now:
             return Refuse(Reason.TOKEN_EXPIRED, "the subscription token has expired")
-        info = bytes(claims.info) if claims.info is not None else None
+        info = msgspec.json.encode(claims.info) if claims.info is not None else None
         grant = Grant(claims.sub, claims.channel, claims.exp, info)
         return grant, Proof(Identity(claims.sub, expires_at=claims.exp), claims.jti, claims.iat)
 

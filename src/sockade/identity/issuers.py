@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from joserfc import jws
@@ -72,7 +72,7 @@ class Claims(msgspec.Struct, frozen=True):
     # Those of the channel protocol.
     channel: str | None = None
     """A subscription token's."""
-    info: msgspec.Raw | None = None
+    info: Any = None
     channels: list[str] = []
     subs: dict[str, object] = {}
     """Channels to subscribe to, with options that are not read."""
@@ -177,7 +177,7 @@ class Issuer:
             scopes=self._scopes(more),
             session=self._session(claims, token),
             expires_at=claims.exp if now < claims.exp else claims.exp + self._leeway,
-            info=bytes(claims.info) if claims.info is not None else None,
+            info=msgspec.json.encode(claims.info) if claims.info is not None else None,
             channels=tuple(dict.fromkeys([*claims.channels, *claims.subs])),
         )
         return Proof(identity, claims.jti or sha256(token.encode("ascii")).hexdigest(), claims.iat)

@@ -1,7 +1,7 @@
 """Decides whom a sign-in link signs in: its user, or, for an open link, a new user under a free name.
 
-A link is 256 random bits, kept as a digest, and works once. A name that is missing, taken or not a name does not use
-it up, and only the holder of a good link learns whether a name is taken.
+A link is 256 random bits, kept as a digest, and works once. A name that is missing, not a name, taken or looks like
+one that is does not use it up, and only the holder of a good link learns whether a name is taken.
 """
 
 from __future__ import annotations
@@ -61,5 +61,5 @@ class Links:
         user = User(name=name, role=link.role, password_hash=None, created_at=now)
         outcome = await self._links.redeem_for(key, user, at=now)
         if outcome is Redeemed.TAKEN:
-            return Refuse(Reason.USERNAME_TAKEN, "the user name is taken")
+            return Refuse(Reason.USERNAME_TAKEN, "the user name is taken, or looks like one that is")
         return user if outcome is Redeemed.DONE else NOT_GOOD

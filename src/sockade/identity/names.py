@@ -1,7 +1,8 @@
 """Decides what a user name may look like, and when two names are the same.
 
-Names are kept in NFC and compared by their skeleton, so that `Ana`, `ana` and full-width `ａｎａ` are one user. What
-cannot be seen (controls, bidirectional marks, zero-width and filler characters) is never part of a name.
+Names are kept in NFC and compared folded, so that `Ana`, `ana` and full-width `ａｎａ` are one user. What cannot be
+seen (controls, bidirectional marks, zero-width and filler characters) is never part of a name. Names that only look
+alike belong to different users, of whom the second is never added (`sockade.guard.text.skeleton`).
 """
 
 from __future__ import annotations
@@ -39,10 +40,9 @@ def parse_name(text: str) -> str | None:
     return name
 
 
-def skeleton(name: str) -> str:
-    """Return what a name is compared by: compatibility forms and case folded away (UAX #31, NFKC_Casefold)."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    return unicodedata.normalize("NFKC", folded)
+def folded(name: str) -> str:
+    """Return what a name is found by: compatibility forms and case folded away (UAX #31, NFKC_Casefold)."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def is_letter_or_digit(character: str) -> bool:

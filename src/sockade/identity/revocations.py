@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sockade.identity.names import skeleton
+from sockade.identity.names import folded
 from sockade.identity.stores import Revocation, RevocationKind
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Revocations:
         session = proof.identity.session or ""
         if (RevocationKind.TOKEN, proof.token) in self._known or (RevocationKind.SESSION, session) in self._known:
             return True
-        of_user = self._known.get((RevocationKind.USER, skeleton(proof.identity.user)))
+        of_user = self._known.get((RevocationKind.USER, folded(proof.identity.user)))
         of_all = self._known.get((RevocationKind.ALL, ""))
         return any(rule is not None and proof.issued_at < rule.before for rule in (of_user, of_all))
 

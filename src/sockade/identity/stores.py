@@ -1,7 +1,7 @@
 """The contracts of what must outlive the process: users, sessions, refresh tokens, revocations, sign-in links.
 
 Every method is one transaction: when it returns, its effect is durable; when it raises `StorageError`, nothing of
-it has happened. Times are POSIX seconds and come from the caller. Users are addressed by the skeleton of their name
+it has happened. Times are POSIX seconds and come from the caller. Users are addressed by their folded name
 (`identity.names`), sessions by their public id; secrets arrive as digests (`identity.digests`) and are never kept.
 """
 
@@ -76,7 +76,7 @@ class RevocationKind(StrEnum):
 class Revocation:
     """What is not good any more, although its signature and times still are.
 
-    `subject` is a session id, a `jti`, the skeleton of a user's name, or empty for ALL. USER and ALL cover what was
+    `subject` is a session id, a `jti`, a user's folded name, or empty for ALL. USER and ALL cover what was
     issued before `before`. `at` is when it was revoked, `until` when everything it covers has expired by itself.
     """
 
@@ -104,7 +104,7 @@ class Redeemed(Enum):
 
     DONE = "done"
     TAKEN = "taken"
-    """The user name is taken; the link still works."""
+    """The user name is taken, or looks like one that is; the link still works."""
     GONE = "gone"
     """Used, expired or never there."""
 
@@ -113,15 +113,15 @@ class UserStore(Protocol):
     """Where users are kept. Users are never deleted, so a name never passes on to somebody else."""
 
     async def add(self, user: User) -> bool:
-        """Add a user; return False, and change nothing, where the name's skeleton is taken."""
+        """Add a user; return False, and change nothing, where the name is taken or looks like one that is."""
         ...
 
     async def get(self, name: str) -> User | None:
-        """Return the user whose name has the same skeleton."""
+        """Return the user whose name is the same when folded; one that only looks alike is not found."""
         ...
 
     async def everyone(self) -> list[User]:
-        """Return all users in the order of their names' skeletons."""
+        """Return all users in the order of their folded names."""
         ...
 
     async def set_password(self, name: str, password_hash: str, *, at: float) -> frozenset[SessionId] | None:

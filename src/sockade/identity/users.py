@@ -43,7 +43,7 @@ class Users:
         hashed = await self._hash(password) if password is not None else None
         user = User(name=parsed, role=role, password_hash=hashed, created_at=self._clock.wall())
         if not await self._store.add(user):
-            raise UsageError(f"There is a user {parsed} already.")
+            raise UsageError(f"There is a user {parsed} already, or one whose name looks the same.")
         return user
 
     async def list(self) -> list[User]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
 import msgspec
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from sockade.messaging.types import History
 
     OnSend = Callable[[Connection, Any], Awaitable[None]]
+    Listener = Callable[[Any, str], None]
     Grants = Callable[[str, str, float | None, bytes | None], str]
 
 C = TypeVar("C")
+L = TypeVar("L", bound="Listener")
 F = TypeVar("F", bound="Callable[..., Awaitable[Any]]")
 CALLBACKS = ("on_open", "on_message", "on_close", "on_error")
 
@@ -49,6 +52,7 @@ class Sockade:
         self.channels = Channels()
         self.procedures: dict[str, Procedure] = {}
         self.send_handler: OnSend | None = None
+        self.listeners: dict[str, Listener] = {}
         self._hub: Hub | None = None
         self._control: Control | None = None
         self._grants: Grants | None = None
@@ -156,7 +160,20 @@ class Sockade:
             parameters = list(inspect.signature(function).parameters)
             if name in self.procedures or len(parameters) != 2:
                 raise UsageError(f"the procedure {name!r} is there already, or does not take (connection, data)")
-            self.procedures[name] = Procedure(function, get_type_hints(function).get(parameters[1], Any))
+            self.procedures[name] = Procedure(function, annotated(function, parameters[1]))
+            return function
+
+        return register
+
+    def listen(self, channel: str) -> Callable[[L], L]:
+        """Have `def heard(data, user)` called with everything that is published in one channel, and who published it.
+
+        It is called on this node after the publication is kept; `user` is empty for what no client has published.
+        It must not wait. What it raises is logged, and costs nobody anything.
+        """
+
+        def register(function: L) -> L:
+            self.listeners[channel] = function
             return function
 
         return register
@@ -237,3 +254,18 @@ class Sockade:
         if self._control is None:
             raise UsageError("no channel is declared, or the server does not run yet")
         return self._control
+
+
+def annotated(function: Callable[..., Any], parameter: str) -> Any:
+    """Return the type that a parameter is annotated with; Any where it is not.
+
+    The other annotations are not looked at: they may name what is imported for type checkers alone.
+
+    Raises:
+        UsageError: the annotation names something that is not there.
+    """
+    holder = SimpleNamespace(__annotations__={parameter: function.__annotations__.get(parameter, Any)})
+    try:
+        return get_type_hints(holder, globalns=function.__globals__, include_extras=True)[parameter]
+    except NameError as error:
+        raise UsageError(f"the type of {parameter!r} must be importable when the module runs: {error}") from error

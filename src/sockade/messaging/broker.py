@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     Deliver = Callable[[str, "Publication", "Position"], None]
 
@@ -108,8 +108,11 @@ class Broker(Protocol):
         """Finish what was accepted, and stop."""
         ...
 
-    async def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Published:
+    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Awaitable[Published]:
         """Append to the history, if any is kept, and publish.
+
+        It is under way when this returns, in the order of the calls. Who does not wait for one before the next has
+        many in each commit, which costs far less.
 
         Args:
             keep: the channel's history; without one the position is (0, "").
@@ -117,7 +120,7 @@ class Broker(Protocol):
                 delivers nothing and gets the first one's answer.
 
         Raises:
-            StorageError: it was not published.
+            StorageError: it was not published; here when the broker is closed, otherwise when awaited.
         """
         ...
 

@@ -52,8 +52,9 @@ class Channel:
     schema: Schema | None
     may_subscribe: Permits
     may_publish: Permits
-    may_see_presence: Permits
-    may_see_history: Permits
+    may_see_presence: Permits | None
+    """None: whoever hears the channel."""
+    may_see_history: Permits | None
     allowances: Allowances | None
     """What one user may publish in one channel."""
     on_subscribe: Hook | None = None
@@ -79,12 +80,14 @@ class Match:
         return self.channel.may_publish(identity, **self.variables)
 
     def may_see_presence(self, identity: Identity) -> bool:
-        """Tell whether an identity may see who is in this channel."""
-        return self.channel.may_see_presence(identity, **self.variables)
+        """Tell whether an identity that may hear this channel may see who is in it."""
+        permits = self.channel.may_see_presence
+        return permits is None or permits(identity, **self.variables)
 
     def may_see_history(self, identity: Identity) -> bool:
-        """Tell whether an identity may read what was published in this channel."""
-        return self.channel.may_see_history(identity, **self.variables)
+        """Tell whether an identity that may hear this channel may read what was published in it."""
+        permits = self.channel.may_see_history
+        return permits is None or permits(identity, **self.variables)
 
     def allows(self, user: str, now: float) -> bool:
         """Take one publication out of a user's allowance in this channel; `now` is in monotonic seconds."""
@@ -146,7 +149,6 @@ def declared_by(
     Raises:
         UsageError: the pattern is malformed.
     """
-    may_subscribe = getattr(handler, "may_subscribe", anyone)
     return Channel(
         pattern=pattern,
         fits=compiled(pattern, personal=personal),
@@ -158,10 +160,10 @@ def declared_by(
         token=token,
         message=getattr(handler, "message", None),
         schema=None,
-        may_subscribe=may_subscribe,
+        may_subscribe=getattr(handler, "may_subscribe", anyone),
         may_publish=getattr(handler, "may_publish", nobody),
-        may_see_presence=getattr(handler, "may_see_presence", may_subscribe),
-        may_see_history=getattr(handler, "may_see_history", may_subscribe),
+        may_see_presence=getattr(handler, "may_see_presence", None),
+        may_see_history=getattr(handler, "may_see_history", None),
         allowances=Allowances(rate) if rate is not None else None,
         on_subscribe=getattr(handler, "on_subscribe", None),
         on_publish=getattr(handler, "on_publish", None),
@@ -191,8 +193,8 @@ def configured(name: str, settings: ChannelSettings) -> Channel:
         schema=read_schema(settings.schema_file) if settings.schema_file is not None else None,
         may_subscribe=holders(subscribe),
         may_publish=holders(settings.publish),
-        may_see_presence=holders(subscribe if settings.see_presence is None else settings.see_presence),
-        may_see_history=holders(subscribe if settings.see_history is None else settings.see_history),
+        may_see_presence=holders(settings.see_presence) if settings.see_presence is not None else None,
+        may_see_history=holders(settings.see_history) if settings.see_history is not None else None,
         allowances=Allowances(rate) if rate is not None else None,
     )
 

@@ -14,7 +14,8 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,7 +26,7 @@ from sockade.messaging.recovery import Step, step
 from sockade.protocol.replies import ClientInfo, Pub, UnsubscribeCode, encode_push
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from sockade.clock import Clock
     from sockade.messaging.broker import Broker
@@ -76,8 +77,16 @@ class Members:
 class Node:
     """Channels, their subscribers and who is present, on one event loop."""
 
-    def __init__(self, broker: Broker, channels: Channels, clock: Clock) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        channels: Channels,
+        clock: Clock,
+        listeners: Mapping[str, Callable[[Any, str], None]] = MappingProxyType({}),
+    ) -> None:
+        """`listeners` hear what is published in a channel, with the user who published it."""
         self.broker = broker
+        self._listeners = listeners
         self.channels = channels
         self.clock = clock
         self.members: dict[str, Members] = {}
@@ -85,6 +94,8 @@ class Node:
         """Connected clients of the channel protocol, by user."""
         self._ending: list[tuple[float, int, Subscription]] = []
         self._numbers = count()
+        self._tops: list[tuple[str, Position]] = []
+        """The tops that were looked at in the last sweep."""
 
     async def start(self) -> None:
         """Begin to deliver."""
@@ -175,6 +186,8 @@ class Node:
 
     def deliver(self, channel: str, publication: Publication, position: Position) -> None:
         """Give a publication to every subscriber of this process: what the broker calls back."""
+        if channel in self._listeners:
+            self._tell(self._listeners[channel], publication)
         members = self.members.get(channel)
         if members is None:
             return
@@ -187,6 +200,13 @@ class Node:
                 member.connection.queue(data)
         for member in lost:
             self.lose(member, UnsubscribeCode.INSUFFICIENT_STATE)
+
+    def _tell(self, listener: Callable[[Any, str], None], publication: Publication) -> None:
+        info = msgspec.json.decode(publication.info, type=ClientInfo) if publication.info is not None else None
+        try:
+            listener(msgspec.json.decode(publication.data), info.user if info is not None else "")
+        except Exception:
+            logger.exception("a listener failed")
 
     def _continues(self, member: Subscription, position: Position, lost: list[Subscription]) -> bool:
         """Tell whether a publication is the next for a subscriber, and move its position on."""
@@ -218,27 +238,36 @@ class Node:
             # One that was renewed meanwhile stands in the heap again, with its new end.
             if not subscription.ended and subscription.ends_at <= now:
                 self.lose(subscription, UnsubscribeCode.EXPIRED)
+        self._compare()
         due = [name for name, members in self.members.items() if members.check_at <= now]
         for name in due:
             self.members[name].check_at = now + POSITION_CHECK_SECONDS
-        await asyncio.gather(*(self.check_positions(name) for name in due))
+        await asyncio.gather(*(self._look_at_top(name) for name in due))
 
-    async def check_positions(self, name: str) -> None:
-        """End the subscriptions that stand below the top of their stream: a broker did not deliver something."""
+    async def _look_at_top(self, name: str) -> None:
+        """Note where a stream's top is, to compare with at the next sweep."""
         match = self.channels.find(name)
         if match is None or match.channel.keep is None or match.channel.cache:
             return
         try:
-            top = (await self.broker.history(name, limit=0)).top
+            self._tops.append((name, (await self.broker.history(name, limit=0)).top))
         except StorageError:
             return
-        # Whatever has an offset up to the top has been delivered by now, in its order.
-        members = self.members.get(name)
-        for member in list(members.subscriptions.values()) if members is not None else ():
-            at = member.position
-            if at is not None and (at.epoch != top.epoch or at.offset < top.offset):
-                logger.warning("a subscriber of %r stood at %d of %d", name, at.offset, top.offset)
-                self.lose(member, UnsubscribeCode.INSUFFICIENT_STATE)
+
+    def _compare(self) -> None:
+        """End the subscriptions that stand below what was the top of their stream a second ago.
+
+        Whoever reads a stream may see a publication a moment before it is delivered; by now it has been, or it was
+        lost on its way.
+        """
+        tops, self._tops = self._tops, []
+        for name, top in tops:
+            members = self.members.get(name)
+            for member in list(members.subscriptions.values()) if members is not None else ():
+                at = member.position
+                if at is not None and (at.epoch != top.epoch or at.offset < top.offset):
+                    logger.warning("a subscriber of %r stood at %d of %d", name, at.offset, top.offset)
+                    self.lose(member, UnsubscribeCode.INSUFFICIENT_STATE)
 
 
 def hold(member: Subscription, publication: Publication, position: Position) -> None:

@@ -141,7 +141,7 @@ def join(
 
 def fits(client: Client, missed: tuple[Any, ...]) -> bool:
     """Tell whether what was missed may go out in one reply: more would make the client a slow consumer at once."""
-    return sum(len(one.data) for one in missed) <= client.connection.hub.limits.outbox_bytes
+    return sum(len(one.data) for one in missed) <= client.connection.hub.limits.outbox_bytes // 2
 
 
 def take_in(client: Client, subscription: Subscription, position: Position | None) -> None:

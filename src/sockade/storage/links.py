@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sockade.errors import StorageError
-from sockade.identity.names import skeleton
+from sockade.identity.names import folded
 from sockade.identity.stores import Link, Redeemed
 from sockade.storage.tables import sign_in_links, users
 from sockade.storage.users import insert_user
@@ -31,7 +31,7 @@ class SqlLinks:
             await connection.execute(
                 insert(sign_in_links).values(
                     digest=digest,
-                    user=skeleton(link.user) if link.user is not None else None,
+                    user=folded(link.user) if link.user is not None else None,
                     role=link.role,
                     expires_at=link.expires_at,
                 )
@@ -40,7 +40,7 @@ class SqlLinks:
     async def peek(self, digest: str, *, now: float) -> Link | None:
         statement = (
             select(users.c.name, sign_in_links.c.role, sign_in_links.c.expires_at)
-            .select_from(sign_in_links.outerjoin(users, users.c.skeleton == sign_in_links.c.user))
+            .select_from(sign_in_links.outerjoin(users, users.c.folded == sign_in_links.c.user))
             .where(redeemable(digest, now))
         )
         async with self._database.reading() as connection:

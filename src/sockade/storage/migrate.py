@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: Connection, revision: str = "head") -> None:
     """Run the migrations that are missing, on a connection that is in a transaction.
 
     Raises `StartError` for a database that a newer version wrote.
@@ -23,6 +23,6 @@ def migrate(connection: Connection) -> None:
     config.set_main_option("script_location", "sockade.storage:migrations")
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
     except CommandError as error:
         raise StartError("The database was written by a newer Sockade: install that version.") from error

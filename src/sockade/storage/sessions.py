@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, and_, delete, insert, select, update
 
 from sockade.guard.identity import SessionId
-from sockade.identity.names import skeleton
+from sockade.identity.names import folded
 from sockade.identity.stores import Rotation, Session, SessionKind
 from sockade.storage.tables import refresh_tokens, sessions, sign_in_links, users
 
@@ -33,7 +33,7 @@ FOUND = (
         sessions.c.address,
         sessions.c.user_agent,
     )
-    .join(users, users.c.skeleton == sessions.c.user)
+    .join(users, users.c.folded == sessions.c.user)
     .where(sessions.c.ended_at.is_(None), users.c.disabled_at.is_(None))
 )
 
@@ -69,7 +69,7 @@ class SqlSessions:
         return await self._one(sessions.c.id == session)
 
     async def of_user(self, name: str, *, now: float) -> list[Session]:
-        statement = FOUND.where(sessions.c.user == skeleton(name), sessions.c.expires_at > now)
+        statement = FOUND.where(sessions.c.user == folded(name), sessions.c.expires_at > now)
         async with self._database.reading() as connection:
             rows = await connection.execute(statement.order_by(sessions.c.created_at.desc(), sessions.c.id))
         return [to_session(row) for row in rows]
@@ -137,7 +137,7 @@ class SqlSessions:
 
 async def lock_user(connection: AsyncConnection, name: str, password_hash: str | None) -> bool:
     """Hold the user's row until the end of the transaction; False where a session may not start."""
-    statement = select(users.c.password_hash, users.c.disabled_at).where(users.c.skeleton == skeleton(name))
+    statement = select(users.c.password_hash, users.c.disabled_at).where(users.c.folded == folded(name))
     # PostgreSQL locks the row; SQLite leaves FOR UPDATE out, its writer is alone anyway.
     row = (await connection.execute(statement.with_for_update())).first()
     if row is None or row.disabled_at is not None:
@@ -150,7 +150,7 @@ async def end_surplus(connection: AsyncConnection, session: Session, *, keep: in
     statement = (
         select(sessions.c.id)
         .where(
-            sessions.c.user == skeleton(session.user),
+            sessions.c.user == folded(session.user),
             sessions.c.ended_at.is_(None),
             sessions.c.expires_at > session.created_at,
         )
@@ -164,7 +164,7 @@ async def end_surplus(connection: AsyncConnection, session: Session, *, keep: in
 
 async def end_of_user(connection: AsyncConnection, name: str, *, at: float, reason: str) -> frozenset[SessionId]:
     """End every session of a user that is not ended."""
-    return await end_where(connection, sessions.c.user == skeleton(name), at=at, reason=reason)
+    return await end_where(connection, sessions.c.user == folded(name), at=at, reason=reason)
 
 
 async def end_where(
@@ -186,7 +186,7 @@ async def insert_session(connection: AsyncConnection, session: Session, cookie: 
         insert(sessions).values(
             id=session.id,
             cookie=cookie,
-            user=skeleton(session.user),
+            user=folded(session.user),
             kind=session.kind.value,
             created_at=session.created_at,
             last_seen_at=session.last_seen_at,

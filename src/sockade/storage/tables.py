@@ -1,4 +1,4 @@
-"""The tables, as the newest migration leaves them. Times are POSIX seconds; `user` columns hold skeletons."""
+"""The tables, as the newest migration leaves them. Times are POSIX seconds; `user` columns hold folded names."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ METADATA = MetaData(
 users = Table(
     "users",
     METADATA,
-    Column("skeleton", Text, primary_key=True),
+    Column("folded", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("role", String(32), nullable=False),
     Column("password_hash", Text),
     Column("created_at", Double, nullable=False),
     Column("disabled_at", Double),
+    # What looks alike is one name (UTS #39). NULL for users older than this column that look like an older one.
+    Column("skeleton", Text, unique=True),
 )
 
 sessions = Table(
@@ -30,7 +32,7 @@ sessions = Table(
     # The public id; token sessions have no cookie, so its digest cannot be the key.
     Column("id", String(16), primary_key=True),
     Column("cookie", String(64), unique=True),
-    Column("user", Text, ForeignKey("users.skeleton"), nullable=False),
+    Column("user", Text, ForeignKey("users.folded"), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("last_seen_at", Double, nullable=False),
@@ -66,7 +68,7 @@ sign_in_links = Table(
     "sign_in_links",
     METADATA,
     Column("digest", String(64), primary_key=True),
-    Column("user", Text, ForeignKey("users.skeleton")),
+    Column("user", Text, ForeignKey("users.folded")),
     Column("role", String(32), nullable=False),
     Column("expires_at", Double, nullable=False),
     Column("used_at", Double),

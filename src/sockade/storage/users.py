@@ -8,7 +8,8 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sockade.errors import StorageError
-from sockade.identity.names import skeleton
+from sockade.guard.text import skeleton
+from sockade.identity.names import folded
 from sockade.identity.stores import User
 from sockade.storage import sessions as session_rows
 from sockade.storage.tables import users
@@ -47,12 +48,12 @@ class SqlUsers:
 
     async def get(self, name: str) -> User | None:
         async with self._database.reading() as connection:
-            row = (await connection.execute(select(*COLUMNS).where(users.c.skeleton == skeleton(name)))).first()
+            row = (await connection.execute(select(*COLUMNS).where(users.c.folded == folded(name)))).first()
         return to_user(row) if row is not None else None
 
     async def everyone(self) -> list[User]:
         async with self._database.reading() as connection:
-            rows = (await connection.execute(select(*COLUMNS).order_by(users.c.skeleton))).all()
+            rows = (await connection.execute(select(*COLUMNS).order_by(users.c.folded))).all()
         return [to_user(row) for row in rows]
 
     async def set_password(self, name: str, password_hash: str, *, at: float) -> frozenset[SessionId] | None:
@@ -67,7 +68,7 @@ class SqlUsers:
     async def upgrade_password(self, name: str, old_hash: str, new_hash: str) -> bool:
         statement = (
             update(users)
-            .where(users.c.skeleton == skeleton(name), users.c.password_hash == old_hash)
+            .where(users.c.folded == folded(name), users.c.password_hash == old_hash)
             .values(password_hash=new_hash)
         )
         async with self._database.writing() as connection:
@@ -75,13 +76,13 @@ class SqlUsers:
 
     async def any_password(self) -> bool:
         statement = (
-            select(users.c.skeleton).where(users.c.password_hash.is_not(None), users.c.disabled_at.is_(None)).limit(1)
+            select(users.c.folded).where(users.c.password_hash.is_not(None), users.c.disabled_at.is_(None)).limit(1)
         )
         async with self._database.reading() as connection:
             return (await connection.execute(statement)).first() is not None
 
     async def _change(self, name: str, values: dict[str, Any], at: float, reason: str) -> frozenset[SessionId] | None:
-        statement = update(users).where(users.c.skeleton == skeleton(name)).values(values)
+        statement = update(users).where(users.c.folded == folded(name)).values(values)
         async with self._database.writing() as connection:
             if (await connection.execute(statement)).rowcount == 0:
                 return None
@@ -89,9 +90,10 @@ class SqlUsers:
 
 
 async def insert_user(connection: AsyncConnection, user: User) -> None:
-    """Insert a user; raises `IntegrityError` where the skeleton is taken."""
+    """Insert a user; raises `IntegrityError` where the name is taken, or looks like one that is."""
     await connection.execute(
         insert(users).values(
+            folded=folded(user.name),
             skeleton=skeleton(user.name),
             name=user.name,
             role=user.role,

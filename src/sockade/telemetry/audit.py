@@ -71,6 +71,8 @@ class AuditTrail:
         self._bucket = _Bucket(lines_per_second, burst_lines, burst_lines, clock.monotonic())
         self._summary_seconds = summary_seconds
         self._left_out = 0
+        self._told_at = clock.monotonic()
+        """When the count is told at the latest; a timer runs until then."""
 
     def record(
         self,
@@ -85,10 +87,13 @@ class AuditTrail:
         detail: str = "",
     ) -> None:
         """Write exactly one line, unless a flood has used up the allowance. Never raises, never blocks."""
-        if not self._bucket.take(self._clock.monotonic()):
-            self._leave_out()
+        now = self._clock.monotonic()
+        if not self._bucket.take(now):
+            self._leave_out(now)
             return
-        self.flush()
+        # Not before each line that a flood leaves room for: that would be two lines for one.
+        if now >= self._told_at:
+            self.flush()
         fields = {
             "event.action": event,
             "event.outcome": "failure" if event in FAILURES else "success",
@@ -110,10 +115,11 @@ class AuditTrail:
                 {"event.action": Event.EXCESS, "event.outcome": "failure", "sockade.log.left_out": count},
             )
 
-    def _leave_out(self) -> None:
+    def _leave_out(self, now: float) -> None:
         self._left_out += 1
-        if self._left_out > 1:
+        if now < self._told_at:
             return
+        self._told_at = now + self._summary_seconds
         # If nothing more comes, the count is still told.
         try:
             asyncio.get_running_loop().call_later(self._summary_seconds, self.flush)

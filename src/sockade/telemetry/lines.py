@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TextIO
 
 WAITING_LINES = 10_000
@@ -20,8 +21,12 @@ CLOSE_SECONDS = 2.0
 class LineWriter:
     """A text stream that never blocks and never raises."""
 
-    def __init__(self, stream: TextIO, waiting_lines: int = WAITING_LINES) -> None:
+    def __init__(
+        self, stream: TextIO, waiting_lines: int = WAITING_LINES, *, notice: Callable[[str], str] = str
+    ) -> None:
+        """`notice` makes a line of what the writer itself has to say."""
         self._stream = stream
+        self._notice = notice
         self._limit = waiting_lines
         self._lines: deque[str] = deque()
         self._dropped = 0
@@ -64,5 +69,5 @@ class LineWriter:
             lines, self._lines = self._lines, deque()
             dropped, self._dropped = self._dropped, 0
         if dropped:
-            lines.append(f"sockade: {dropped} log lines were dropped because nobody read them")
+            lines.append(self._notice(f"{dropped} log lines were dropped because nobody read them"))
         return "".join(f"{line}\n" for line in lines) if lines else None

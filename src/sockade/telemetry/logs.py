@@ -1,7 +1,7 @@
 """Sets up logging once: one format, one stream, for Sockade and the libraries it stands on.
 
-Readable on a terminal, JSON lines elsewhere. Whatever is logged is escaped, and one record is one line, except a
-traceback on a terminal, whose lines are indented so that none of them passes for a record.
+Readable on a terminal, JSON lines elsewhere. Whatever is logged is escaped and rid of credentials, and one record is
+one line, except a traceback on a terminal, whose lines are indented so that none of them passes for a record.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import structlog
 
 from sockade.telemetry.escape import escape
 from sockade.telemetry.lines import LineWriter
+from sockade.telemetry.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -43,9 +44,10 @@ def set_up(settings: LogSettings, stream: TextIO | None = None) -> LineWriter:
     A later call replaces an earlier one.
     """
     target = stream or sys.stderr
-    writer = LineWriter(target)
+    formatter = _formatter(settings, terminal=target.isatty())
+    writer = LineWriter(target, notice=lambda text: formatter.format(_own_record(text)))
     handler = _Handler(writer)
-    handler.setFormatter(_formatter(settings, terminal=target.isatty()))
+    handler.setFormatter(formatter)
     _route(handler, settings.level.upper())
     structlog.configure(
         processors=[
@@ -69,7 +71,12 @@ class _Handler(logging.Handler):
         try:
             self._writer.write(self.format(record))
         except Exception:  # noqa: BLE001 - a log must not break what it tells of
-            self._writer.write(f"sockade: a record of {record.name!r} could not be written")
+            self._writer.write(self.format(_own_record(f"a record of {record.name!r} could not be written")))
+
+
+def _own_record(text: str) -> logging.LogRecord:
+    """Return what the log has to say of itself, as a record like any other."""
+    return logging.LogRecord("sockade.log", logging.ERROR, "", 0, text, None, None)
 
 
 def _route(handler: logging.Handler, level: str) -> None:
@@ -124,8 +131,8 @@ def _safe(key: str, value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     if key == "exception":
-        return "\n".join(escape(line) for line in str(value)[-LONGEST_TRACEBACK:].split("\n"))
-    return escape(str(value))
+        return "\n".join(escape(line) for line in redact(str(value)[-LONGEST_TRACEBACK:]).split("\n"))
+    return escape(redact(str(value)))
 
 
 def _ecs(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

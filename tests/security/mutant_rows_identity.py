@@ -1,0 +1,362 @@
+"""The mutants of who somebody is: tokens, sessions, sign-in and its endpoints; and of what is not started with."""
+
+from __future__ import annotations
+
+TOKENS = "tests/identity/test_tokens.py"
+TICKETS = "tests/identity/test_tickets.py"
+PASSWORDS = "tests/identity/test_passwords.py"
+AUTHORITY = "tests/identity/test_authority.py"
+NAMES = "tests/identity/test_names.py"
+KEYS = "tests/identity/test_keys.py"
+SESSION_STORE = "tests/contracts/test_session_store.py"
+LINK_STORE = "tests/contracts/test_link_store.py"
+USER_STORE = "tests/contracts/test_user_store.py"
+AUTH = "tests/api/test_auth.py"
+SIGN_IN = "tests/security/test_sign_in.py"
+SESSIONS = "tests/security/test_sessions.py"
+ISSUERS = "tests/identity/test_issuers.py"
+HTTP = "tests/doors/test_http.py"
+CERTIFICATES = "tests/doors/test_certificates.py"
+SETTINGS = "tests/test_settings.py"
+CHECK = "tests/cli/test_check.py"
+DATABASE = "tests/storage/test_database.py"
+
+Row = tuple[str, str, str, str, str]
+
+CREDENTIALS: tuple[Row, ...] = (
+    ("token: issuer", "identity/tokens.py", "or claims.iss != self._settings.issuer", "", f"{TOKENS} -k wrong_claims"),
+    (
+        "token: audience",
+        "identity/tokens.py",
+        "or claims.aud != self._settings.audience",
+        "",
+        f"{TOKENS} -k wrong_claims",
+    ),
+    (
+        "token: header",
+        "identity/tokens.py",
+        "class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True)",
+        "class Header(msgspec.Struct, frozen=True)",
+        f"{TOKENS} -k header",
+    ),
+    ("token: type", "identity/tokens.py", 'typ: Literal["at+jwt"]', "typ: str", f"{TOKENS} -k only_access"),
+    (
+        "token: not before",
+        "identity/tokens.py",
+        "claims.iat > now + leeway or claims.nbf > now + leeway",
+        "False",
+        f"{TOKENS} -k 'leeway or wrong_claims'",
+    ),
+    ("token: life", "identity/tokens.py", "claims.exp - claims.iat > self._life", "False", f"{TOKENS} -k wrong_claims"),
+    ("token: size", "identity/tokens.py", "len(token) > MAX_CHARACTERS or", "", f"{TOKENS} -k size"),
+    (
+        "tickets of a session that ended",
+        "identity/authority.py",
+        "        self._endings.on_end(self._tickets.drop)\n",
+        "",
+        "tests/identity/test_authority.py -k ticket_of_an_ended",
+    ),
+    ("tickets in all", "identity/tickets.py", "len(self._issued) >= self._limit", "False", TICKETS),
+    ("tickets of a session", "identity/tickets.py", "len(mine) >= MAX_PER_SESSION", "False", TICKETS),
+    ("session of a ticket", "identity/tickets.py", "if identity.session is None:", "if False:", TICKETS),
+    (
+        "hashing that is busy",
+        "identity/passwords.py",
+        "asyncio.timeout(self._patience)",
+        "asyncio.timeout(None)",
+        f"{PASSWORDS} -k busy",
+    ),
+    (
+        "length of a password",
+        "identity/passwords.py",
+        "if not MIN_CHARACTERS <= len(value) <= MAX_CHARACTERS:",
+        "if False:",
+        PASSWORDS,
+    ),
+    (
+        "place of who left",
+        "identity/passwords.py",
+        "        future.add_done_callback(give_back)\n",
+        "        loop.call_soon(self._places.release)\n",
+        PASSWORDS,
+    ),
+    ("names: characters", "identity/names.py", "or character in PUNCTUATION:", "or True:", NAMES),
+    ("names: first character", "identity/names.py", " or not is_letter_or_digit(name[0])", "", NAMES),
+    (
+        "names: what shows nothing",
+        "identity/names.py",
+        'category == "Nd") and ord(character) not in INVISIBLE',
+        'category == "Nd")',
+        NAMES,
+    ),
+    ("names: marks", "identity/names.py", " and marks < MAX_MARKS", "", NAMES),
+    (
+        "names that look alike",
+        "storage/users.py",
+        "skeleton=skeleton(user.name)",
+        "skeleton=folded(user.name)",
+        USER_STORE,
+    ),
+    (
+        "names that looked alike before",
+        "storage/migrations/versions/0003_skeletons.py",
+        "values(skeleton=looks)",
+        "values(skeleton=None)",
+        f"{DATABASE} -k look_alikes",
+    ),
+    ("case and width of a name", "identity/names.py", 'unicodedata.normalize("NFKC", name).casefold()', "name", NAMES),
+    (
+        "key that others can read",
+        "identity/keys.py",
+        "    if path.stat().st_mode & 0o077:\n",
+        "    if False:\n",
+        KEYS,
+    ),
+    ("key of another name", "identity/keys.py", "or key.thumbprint() != kid", "", KEYS),
+)
+
+STORED: tuple[Row, ...] = (
+    (
+        "absolute limit of a session",
+        "identity/sessions.py",
+        "        if now >= session.expires_at:\n",
+        "        if False:\n",
+        f"{AUTHORITY} -k absolute_limit",
+    ),
+    (
+        "idle limit of a session",
+        "identity/sessions.py",
+        "        if now - session.last_seen_at >= self._settings.idle_seconds:\n",
+        "        if False:\n",
+        f"{AUTHORITY} -k idle",
+    ),
+    (
+        "absolute limit of a cookie in memory",
+        "identity/sessions.py",
+        "now < known.expires_at and ",
+        "",
+        f"{AUTHORITY} -k keeps_to_the_absolute",
+    ),
+    (
+        "sessions of a user",
+        "storage/sessions.py",
+        "            ended = await end_surplus(connection, session, keep=per_user - 1)\n",
+        "            ended = frozenset()\n",
+        SESSION_STORE,
+    ),
+    (
+        "user changed during the sign-in",
+        "storage/sessions.py",
+        "return password_hash is None or bool(row.password_hash == password_hash)",
+        "return True",
+        SESSION_STORE,
+    ),
+    (
+        "disabled user",
+        "storage/sessions.py",
+        "if row is None or row.disabled_at is not None:",
+        "if row is None:",
+        SESSION_STORE,
+    ),
+    (
+        "a change of a user ends sessions",
+        "storage/users.py",
+        "return await session_rows.end_of_user(connection, name, at=at, reason=reason)",
+        "return frozenset()",
+        f"{USER_STORE} -k 'password_ends or disabling'",
+    ),
+    (
+        "single use of a link",
+        "storage/links.py",
+        "sign_in_links.c.used_at.is_(None), ",
+        "",
+        LINK_STORE,
+    ),
+    ("end of a link", "storage/links.py", ", sign_in_links.c.expires_at > now)", ")", LINK_STORE),
+    (
+        "sessions of somebody else",
+        "identity/authority.py",
+        "session in mine and bool",
+        "bool",
+        f"{AUTHORITY} -k own_sessions_only",
+    ),
+    (
+        "endings that are not known",
+        "identity/authority.py",
+        "        await self._endings.ensure_fresh()\n",
+        "",
+        f"{AUTHORITY} -k without_the_store",
+    ),
+    (
+        "session of an access token",
+        "identity/authority.py",
+        "if answer.session is None or self._endings.is_ended(answer.session):",
+        "if False:",
+        f"{AUTHORITY} -k opens_until",
+    ),
+    (
+        "store that fails",
+        "identity/authority.py",
+        "        except StorageError:\n            return UNAVAILABLE\n",
+        "        except ZeroDivisionError:\n            return UNAVAILABLE\n",
+        f"{AUTHORITY} -k without_the_store",
+    ),
+    (
+        "access token that buys the next",
+        "identity/authority.py",
+        "        if not is_external(identity.session):\n",
+        "        if False:\n",
+        f"{AUTH} -k buy_the_next",
+    ),
+    (
+        "ended during the handshake",
+        "doors/admission.py",
+        "self._authority.is_ended(identity.session)",
+        "False",
+        f"{SESSIONS} -k during_handshakes",
+    ),
+)
+
+ENDPOINTS: tuple[Row, ...] = (
+    (
+        "own page",
+        "api/endpoint.py",
+        "return None if self.origin in self.desk.own_origins else",
+        "return None if True else",
+        AUTH,
+    ),
+    (
+        "cookie without Origin",
+        "api/endpoint.py",
+        "        if cookie_values(self.head):\n",
+        "        if False:\n",
+        AUTH,
+    ),
+    (
+        "page with a bearer token",
+        "api/endpoint.py",
+        "and self.origin not in self.desk.policy.origins",
+        "and False",
+        AUTH,
+    ),
+    (
+        "two credentials of a request",
+        "api/endpoint.py",
+        "if len(bearers) > 1 or (not bearers and len(cookies) > 1):",
+        "if False:",
+        AUTH,
+    ),
+    (
+        "carrier that is off, of a request",
+        "api/endpoint.py",
+        "if not (on.bearer if bearers else on.cookie):",
+        "if False:",
+        AUTH,
+    ),
+    ("method of a request", "api/endpoint.py", "if call.head.method not in self._handlers:", "if False:", AUTH),
+    (
+        "credential in the URL of a request",
+        "api/endpoint.py",
+        "return check_url(Handshake(ConnectionId(call.id), call.head, call.address), self._desk.policy)",
+        "return None",
+        AUTH,
+    ),
+    ("only administrators", "api/auth.py", 'if identity.role != "admin":', "if False:", AUTH),
+    (
+        "session from before the sign-in",
+        "api/auth.py",
+        "    await end_presented(call)\n    content",
+        "    content",
+        AUTH,
+    ),
+    ("attributes of the cookie", "api/auth.py", "Secure; HttpOnly; SameSite=Strict", "Secure; SameSite=Lax", AUTH),
+    (
+        "declared size of a body",
+        "api/bodies.py",
+        "if len(declared) > 12 or int(declared) > limits.body_bytes:",
+        "if False:",
+        SIGN_IN + " -k megabyte",
+    ),
+    ("size of a body", "api/bodies.py", "if len(content) > limits.body_bytes:", "if False:", AUTH),
+    ("time of a body", "api/bodies.py", "asyncio.timeout(limits.head_seconds)", "asyncio.timeout(None)", AUTH),
+    (
+        "type of a body",
+        "api/bodies.py",
+        'if content and not is_json(request.headers.getlist("content-type")):',
+        "if False:",
+        AUTH,
+    ),
+    (
+        "unknown fields of a body",
+        "api/bodies.py",
+        "class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):",
+        "class Strict(msgspec.Struct, frozen=True):",
+        AUTH,
+    ),
+    ("host of a request", "api/middleware.py", "not in self.policy.names", "in ()", HTTP),
+)
+
+START: tuple[Row, ...] = (
+    (
+        "off loopback without TLS",
+        "exposure.py",
+        "    if tls.certificate is None:\n        yield (",
+        "    if False:\n        yield (",
+        SETTINGS,
+    ),
+    ("certificate that expired", "exposure.py", "leaf.not_valid_after_utc <= now:", "False:", SETTINGS),
+    ("certificate of the future", "exposure.py", "leaf.not_valid_before_utc > now:", "False:", SETTINGS),
+    (
+        "key that others can read at the start",
+        "exposure.py",
+        '    if _open_to_others(status):\n        yield f"tls.key ({path})',
+        '    if False:\n        yield f"tls.key ({path})',
+        SETTINGS,
+    ),
+    ("key of another certificate", "exposure.py", "leaf.public_key() != public", "False", SETTINGS),
+    (
+        "data directory that others can read",
+        "exposure.py",
+        "elif stat.S_IMODE(status.st_mode) & 0o077:",
+        "elif False:",
+        SETTINGS,
+    ),
+    ("origin for everyone", "exposure.py", '        if "*" in origin:\n', "        if False:\n", SETTINGS),
+    ("origin that is not exact", "exposure.py", "elif not _exact(origin):", "elif False:", SETTINGS),
+    (
+        "origin over http",
+        "exposure.py",
+        'if scheme.lower() == "http" and host.lower() != "localhost":',
+        "if False:",
+        SETTINGS,
+    ),
+    ("proxies everywhere", "exposure.py", "if network.prefixlen == 0:", "if False:", CHECK),
+    (
+        "no credential at all",
+        "exposure.py",
+        "if not (accepted.cookie or accepted.bearer or accepted.ticket):",
+        "if False:",
+        SETTINGS,
+    ),
+    ("secret that is short", "exposure.py", 'if len(content.rstrip(b"\\r\\n")) < HMAC_BYTES:', "if False:", ISSUERS),
+    ("two issuers of one name", "exposure.py", "elif issuer.issuer in taken:", "elif False:", ISSUERS),
+    ("host name of the server", "exposure.py", "        if not _is_host(name):\n", "        if False:\n", SETTINGS),
+    (
+        "CA of clients that expired",
+        "exposure.py",
+        "if all(certificate.not_valid_after_utc <= now for certificate in found):",
+        "if False:",
+        SETTINGS,
+    ),
+    (
+        "message that fits nowhere",
+        "exposure.py",
+        "if getattr(limits, key) < limits.message_bytes:",
+        "if False:",
+        SETTINGS,
+    ),
+    ("mode of the database", "storage/database.py", "        path.chmod(0o600)\n", "", f"{DATABASE} -k from_elsewhere"),
+    ("mode of what is written", "doors/certificates.py", "0o600", "0o644", CERTIFICATES),
+)
+
+ROWS = CREDENTIALS + STORED + ENDPOINTS + START
