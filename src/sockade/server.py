@@ -33,7 +33,7 @@ from sockade.guard.addresses import AddressRules
 from sockade.guard.identity import Carrier
 from sockade.guard.limiter import Limiter
 from sockade.guard.origin import canonical_origin
-from sockade.guard.policy import LOOPBACK_NAMES, Policy, own_origins
+from sockade.guard.policy import LOOPBACK_NAMES, Policy, own_origins, served_names
 from sockade.identity.api_keys import read_api_key
 from sockade.identity.attempts import Attempts
 from sockade.identity.authority import Authority
@@ -54,7 +54,7 @@ from sockade.telemetry.audit import AuditTrail
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     from sockade.clock import Clock
@@ -260,7 +260,7 @@ class Server:
         settings, admin = self.settings, self.settings.admin
         limits = admin_limits(settings.limits, admin.body_bytes)
         # No page may connect here, and no path speaks WebSocket.
-        policy = Policy(names_of(admin.host, settings.server.names), origins=frozenset(), paths=frozenset())
+        policy = Policy(served_names(admin.host, settings.server.names), origins=frozenset(), paths=frozenset())
         desk = Desk(
             self.authority,
             settings.model_copy(update={"limits": limits}),
@@ -409,7 +409,7 @@ def declare_channels(settings: Settings, application: Sockade) -> None:
 def policy_of(settings: Settings, port: int, application: Sockade) -> Policy:
     """Return what handshakes are compared with."""
     credentials = settings.credentials
-    names = names_of(settings.server.host, settings.server.names)
+    names = served_names(settings.server.host, settings.server.names)
     allowed = {origin for text in settings.origins.allowed if (origin := canonical_origin(text)) is not None}
     switches = {
         Carrier.COOKIE: credentials.cookie,
@@ -424,16 +424,6 @@ def policy_of(settings: Settings, port: int, application: Sockade) -> Policy:
         first_message=CHANNELS if credentials.first_message else None,
         query_ticket=credentials.query_ticket,
     )
-
-
-def names_of(host: str, names: Iterable[str]) -> frozenset[str]:
-    """Return the names under which what listens on `host` is asked for."""
-    found = {name.lower() for name in names}
-    if is_loopback(host):
-        found.update(LOOPBACK_NAMES)
-    if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
-        found.add(host.lower())
-    return frozenset(found)
 
 
 def authority_of(host: str, port: int) -> str:

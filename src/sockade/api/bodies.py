@@ -54,7 +54,9 @@ async def read_strictly(request: Request, limits: LimitSettings) -> Any | Refuse
 async def read_content(request: Request, limits: LimitSettings) -> bytes | Refuse:
     """Return the body of a request that says it is JSON."""
     content = await read_body(request, limits)
-    if content and not isinstance(content, Refuse) and not is_json(request.headers.getlist("content-type")):
+    if isinstance(content, Refuse):
+        return content
+    if content and not is_json(request.headers.getlist("content-type")):
         # Another type could be sent by a form of any page without asking (Fetch, CORS-safelisted types).
         return Refuse(Reason.BAD_REQUEST, "Content-Type is not application/json")
     return content
