@@ -221,6 +221,7 @@ def test_a_flood_of_refusals_is_logged_within_bounds_and_counted(start: Start, o
             return len(refusals), sum(counts), len(counts)
 
         wait_until(lambda: sum(counted()[:2]) >= REFUSALS, 20)
+        elapsed = time.monotonic() - began
     written, left_out, counts = counted()
     observe(
         "at most 1,000 and 200 a second, the rest counted",
@@ -228,6 +229,6 @@ def test_a_flood_of_refusals_is_logged_within_bounds_and_counted(start: Start, o
     )
     assert written + left_out == REFUSALS
     assert left_out > 0
-    assert written <= 1_000 + 200 * (seconds + 5)
-    assert counts <= seconds + 5
+    assert written <= 1_000 + 200 * (elapsed + 1)
+    assert counts <= elapsed + 1
     assert len(server.log_text) < 1_000_000
