@@ -117,6 +117,26 @@ async def test_who_never_reads_is_closed_and_the_others_miss_nothing(room: Runni
     await asyncio.gather(sender.close(), *(one.close() for one in hearers))
 
 
+async def test_who_stops_reading_is_closed_at_the_bound_however_long_it_may_stall(
+    start: Start, tmp_path_factory: pytest.TempPathFactory, observe: Observe
+) -> None:
+    """Case 72."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "load_under_test.py").write_text(APP)
+    room = start(f"{CONFIG}stall_seconds = 600\n", "load_under_test:app", module_path=str(folder))
+    token = await asyncio.to_thread(room.token)
+    sent = 0
+    async with room.connect(token=token) as sender:
+        with await asyncio.to_thread(Wire, room, token, "/stalled", receive_buffer=4_096):
+            while not closings(room):
+                assert sent < 40, "4 MB wait for one that reads nothing"
+                await sender.send("x")
+                sent += 1
+                await asyncio.sleep(0.1)
+    observe("at most 1 MiB kept, and what TLS and the kernel take", f"closed after {sent / 10:.1f} MB")
+    assert sent > 5
+
+
 @pytest.mark.parametrize("fast", ["true", "false"])
 async def test_who_stops_reading_is_closed_though_nothing_more_is_sent(
     start: Start, tmp_path_factory: pytest.TempPathFactory, fast: str, observe: Observe
