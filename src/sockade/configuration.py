@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 KEYS = tuple(f"{table}.{key}" for table, keys in TABLES.items() for key in keys)
 ALL_TABLES = (*TABLES, *NAMED)
+KEY = re.compile(r"\A[a-z_]+(?:\.[\w-]+)+")
 
 # What a relative path in the file starts from is the file, so that a service may run from anywhere.
 PATHS = (
@@ -66,12 +68,29 @@ def load(config: Path | None = None, flags: Mapping[str, object] | None = None) 
     Raises SettingsError with one sentence for each problem. Settings whose single values are right may still be
     refused together: ask `sockade.exposure.problems`.
     """
+    return _read(config, flags).finish()
+
+
+def judge(config: Path | None = None, flags: Mapping[str, object] | None = None) -> tuple[list[str], Settings | None]:
+    """Return one sentence for each problem, of single values and of what is refused together, with where it stands.
+
+    The settings come along unless a value is wrong.
+    """
+    reading = _read(config, flags)
+    try:
+        settings = reading.finish()
+    except SettingsError as error:
+        return list(error.problems), None
+    return reading.placed(problems(settings)), settings
+
+
+def _read(config: Path | None, flags: Mapping[str, object] | None) -> _Reading:
     reading = _Reading()
     reading.add_toml(config)
     reading.add_secret_files()
     reading.add_environment()
     reading.add_flags(flags or {})
-    return reading.finish()
+    return reading
 
 
 class _Text:
@@ -170,12 +189,16 @@ class _Reading:
             settings = Settings.model_validate(self.values)
         except ValidationError as error:
             broken = self._translate(error)
-            self.found += problems(Settings.model_validate(self._without(broken)), broken=broken)
+            self.found += self.placed(problems(Settings.model_validate(self._without(broken)), broken=broken))
         else:
             if not self.found:
                 return settings
-            self.found += problems(settings)
+            self.found += self.placed(problems(settings))
         raise SettingsError(self.found)
+
+    def placed(self, sentences: list[str]) -> list[str]:
+        """Return sentences that begin with a key so that they say where it was set; a default was set nowhere."""
+        return [KEY.sub(lambda match: self.places.get(match[0], match[0]), sentence) for sentence in sentences]
 
     def _merge(self, values: Mapping[str, Any], place: Any) -> None:
         for table, keys in values.items():

@@ -53,6 +53,36 @@ def test_every_mistake_of_a_file_is_named_once(sockade: Sockade, *, as_json: boo
     assert len(found) == len(NAMED)
 
 
+def test_each_says_where_it_stands_what_is_there_and_what_may_be(
+    sockade: Sockade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("sockade.toml").write_text(
+        "[server]\nprot = 1\nport = 99999\n[limits]\nheaders = 'many'\n[log]\nlevel = 'loud'\n"
+        "[origins]\nallowed = ['*']\n[tls]\nkey = 'nowhere.key'\n"
+    )
+    monkeypatch.setenv("SOCKADE_CREDENTIALS__TICKET_SECONDS", "900")
+    status, out, _ = sockade("check", "--json")
+    assert status == 1
+    assert sorted(problems(out, as_json=True)) == [
+        'SOCKADE_CREDENTIALS__TICKET_SECONDS (credentials.ticket_seconds) is "900", but must be less than or equal to'
+        " 60.",
+        'sockade.toml: limits.headers is "many", but must be a valid integer, unable to parse string as an integer.',
+        "sockade.toml: log.level is \"loud\", but must be 'debug', 'info', 'warning' or 'error'.",
+        'sockade.toml: origins.allowed holds "*", but any page could use a visitor\'s cookie: list each origin, such as'
+        ' "https://app.example.com".',
+        "sockade.toml: server.port is 99999, but must be less than or equal to 65535.",
+        "sockade.toml: server.prot is not a setting: did you mean server.port?",
+        "sockade.toml: tls.key is set without tls.certificate: set both.",
+    ]
+
+
+def test_what_is_only_refused_together_says_where_it_stands_too(sockade: Sockade) -> None:
+    Path("sockade.toml").write_text("[origins]\nallowed = ['*']\n")
+    status, out, _ = sockade("check")
+    assert status == 1
+    assert problems(out, as_json=False)[0].startswith('sockade.toml: origins.allowed holds "*"')
+
+
 def test_a_misspelt_key_is_not_reported_as_missing_as_well(sockade: Sockade) -> None:
     Path("sockade.toml").write_text("[server]\nhost = '0.0.0.0'\n[tls]\ncertificat = 'x'\nkey = 'y'\n")
     status, out, _ = sockade("check", "--json")

@@ -42,7 +42,7 @@ def test_an_interrupt_inside_a_command_is_130(sockade: Sockade, monkeypatch: pyt
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sockade.cli.check.problems", interrupt)
+    monkeypatch.setattr("sockade.cli.check.judge", interrupt)
     assert sockade("check")[0] == 130
 
 

@@ -489,7 +489,7 @@ CONNECTION_ROWS: tuple[Row, ...] = (
         "messaging/connection.py",
         'unsent > limits.outbox_bytes:\n                self.drop("slow_consumer")',
         "unsent > limits.outbox_bytes:\n                pass",
-        f"{LOAD} -k never_reads",
+        f"{LOAD} -k at_the_bound",
     ),
     (
         "messages that wait for a callback",

@@ -13,7 +13,6 @@ LINK_STORE = "tests/contracts/test_link_store.py"
 USER_STORE = "tests/contracts/test_user_store.py"
 AUTH = "tests/api/test_auth.py"
 SIGN_IN = "tests/security/test_sign_in.py"
-SESSIONS = "tests/security/test_sessions.py"
 ISSUERS = "tests/identity/test_issuers.py"
 HTTP = "tests/doors/test_http.py"
 CERTIFICATES = "tests/doors/test_certificates.py"
@@ -207,13 +206,6 @@ STORED: tuple[Row, ...] = (
         "        if not is_external(identity.session):\n",
         "        if False:\n",
         f"{AUTH} -k buy_the_next",
-    ),
-    (
-        "ended during the handshake",
-        "doors/admission.py",
-        "self._authority.is_ended(identity.session)",
-        "False",
-        f"{SESSIONS} -k during_handshakes",
     ),
 )
 

@@ -4,22 +4,17 @@ import json
 
 import typer
 
-from sockade.cli.options import ConfigOption, DataDirOption, JsonOption, settings_from
-from sockade.errors import SettingsError
-from sockade.exposure import problems, weakened
+from sockade.cli.options import ConfigOption, DataDirOption, JsonOption
+from sockade.configuration import judge
+from sockade.exposure import weakened
 
 FINDINGS = 1
 
 
 def check(config: ConfigOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Check the settings without starting; exit status 1 if the server would refuse them."""
-    weak: list[str] = []
-    try:
-        settings = settings_from(config, data_dir)
-    except SettingsError as error:
-        found = list(error.problems)
-    else:
-        found, weak = problems(settings), weakened(settings)
+    found, settings = judge(config, {"server.data_dir": data_dir})
+    weak = weakened(settings) if settings is not None else []
     if as_json:
         typer.echo(json.dumps({"problems": found, "weakened": weak}, indent=2))
     else:

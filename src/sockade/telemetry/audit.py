@@ -71,6 +71,7 @@ class AuditTrail:
         self._left_out = 0
         self._told_at = clock.monotonic()
         """When the count is told at the latest; a timer runs until then."""
+        self._timer: asyncio.TimerHandle | None = None
 
     def record(
         self,
@@ -106,6 +107,9 @@ class AuditTrail:
 
     def flush(self) -> None:
         """Write how many lines were left out, if any were. To be called once more at the end."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._left_out:
             count, self._left_out = self._left_out, 0
             self._write(
@@ -120,7 +124,7 @@ class AuditTrail:
         self._told_at = now + self._summary_seconds
         # If nothing more comes, the count is still told.
         try:
-            asyncio.get_running_loop().call_later(self._summary_seconds, self.flush)
+            self._timer = asyncio.get_running_loop().call_later(self._summary_seconds, self.flush)
         except RuntimeError:
             return  # No loop runs: the next line or the end tells it.
 
