@@ -28,6 +28,8 @@ CLIENT = "tests/messaging/test_client.py"
 FOREIGN_PAGES = "tests/e2e/test_foreign_pages.py"
 LOGS = "tests/telemetry/test_logs.py"
 AUDIT = "tests/telemetry/test_audit.py"
+WRITER = "tests/brokers/test_writer.py"
+DURABILITY = "tests/security/test_durability.py"
 
 Row = tuple[str, str, str, str, str]
 
@@ -750,4 +752,35 @@ ADMIN_ROWS: tuple[Row, ...] = (
     ),
 )
 
-ROWS = HANDSHAKE + RATE + CONTENT_ROWS + FRAME + CONNECTION_ROWS + CHANNELS + LOG + ADMIN_ROWS
+DURABLE: tuple[Row, ...] = (
+    (
+        "mending before anyone is answered",
+        "brokers/writer.py",
+        "            self._broken = reason\n            self._mend()\n",
+        "            self._broken = reason\n",
+        WRITER,
+    ),
+    (
+        "refusing while the file is broken",
+        "brokers/writer.py",
+        "error = self._broken or self._attempt(",
+        "error = self._attempt(",
+        WRITER,
+    ),
+    (
+        "writing over what failed",
+        "brokers/stream_file.py",
+        'self.connection.execute("INSERT OR REPLACE INTO mend VALUES (1, zeroblob(?))", (MEND_BYTES,))',
+        "pass",
+        f"{DURABILITY} -k sync-kept",
+    ),
+    (
+        "copying the log of the last process",
+        "brokers/stream_file.py",
+        '"PRAGMA wal_checkpoint(TRUNCATE)"',
+        '"SELECT 0, 0, 0"',
+        f"{DURABILITY} -k sync-lost",
+    ),
+)
+
+ROWS = HANDSHAKE + RATE + CONTENT_ROWS + FRAME + CONNECTION_ROWS + CHANNELS + LOG + ADMIN_ROWS + DURABLE

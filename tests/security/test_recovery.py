@@ -71,10 +71,22 @@ class Subscriber:
         self.epoch = ""
         self.recovered: list[bool] = []
         self.tries = 0
+        self.away = False
+        self.coming: asyncio.Task[None] | None = None
+
+    def cut(self) -> None:
+        """Be cut off, and stay away."""
+        self.away = True
+        self.client.cut()
+
+    def lost(self, gone: asyncio.Future[None]) -> None:
+        """Come back by itself: on a busy machine a client may be too late with a pong."""
+        if not self.away:
+            self.coming = asyncio.get_running_loop().create_task(self.come())
 
     async def come(self) -> None:
         """Connect and subscribe; the answer is heard later."""
-        pause = 0.1
+        pause, self.away = 0.1, False
         while True:
             self.tries += 1
             try:
@@ -83,6 +95,7 @@ class Subscriber:
             except OSError:
                 await asyncio.sleep(random.uniform(pause, 2 * pause))
                 pause = min(2 * pause, 5.0)
+        self.client.gone.add_done_callback(self.lost)
         offset = self.offsets[-1] if self.offsets else 0
         body = {"channel": "kept", "recover": True, "offset": offset, "epoch": self.epoch}
         self.client.send({"id": 1, "connect": {}}, {"id": 2, "subscribe": body})
@@ -161,7 +174,7 @@ async def test_a_thousand_cut_off_at_once_all_recover_and_the_loop_stays_respons
     await all_at(subscribers, publisher.count)
 
     for one in subscribers:
-        one.client.cut()
+        one.cut()
     await asyncio.gather(*(one.client.gone for one in subscribers))
     await publisher.publish(MISSED)
     await stall(watcher, heard)
@@ -175,8 +188,9 @@ async def test_a_thousand_cut_off_at_once_all_recover_and_the_loop_stays_respons
     await going_on
     await all_at(subscribers, publisher.count)
 
-    for one in [*subscribers, publisher]:
-        one.client.cut()
+    for one in subscribers:
+        one.cut()
+    publisher.client.cut()
     watcher.cut()
     await asyncio.gather(*(one.client.gone for one in [*subscribers, publisher]), watcher.gone)
     tries = sum(one.tries for one in subscribers) - SUBSCRIBERS
@@ -185,6 +199,6 @@ async def test_a_thousand_cut_off_at_once_all_recover_and_the_loop_stays_respons
         f"{SUBSCRIBERS} cut off at once had all {MISSED} they missed after {seconds:.1f} s ({tries} connects); "
         f"longest stall of the loop {wall * 1000:.0f} ms, of which {cpu * 1000:.0f} ms were its own work",
     )
-    assert all(one.recovered == [True, True] for one in subscribers)
+    assert all(len(one.recovered) >= 2 and all(one.recovered) for one in subscribers)
     assert all(one.offsets == list(range(1, publisher.count + 1)) for one in subscribers)
     assert cpu < STALL_CPU_SECONDS

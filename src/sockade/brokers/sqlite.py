@@ -39,6 +39,10 @@ BATCH = 512
 """Publishes in one commit: more would only make the first of them wait."""
 
 
+ANSWERS = 16
+"""Histories given out in one turn of the loop."""
+
+
 class Question(NamedTuple):
     """What a reader wants to know."""
 
@@ -67,6 +71,7 @@ class SqliteBroker:
 
         self._asked: dict[Question, Answers] = {}
         self._looking = False
+        self._found: deque[tuple[asyncio.Future[Any], History | StorageError | None]] = deque()
         self._questions: queue.SimpleQueue[dict[Question, Answers] | None] = queue.SimpleQueue()
 
     @property
@@ -100,6 +105,9 @@ class SqliteBroker:
         for thread in threads:
             await asyncio.to_thread(thread.join)
         await asyncio.sleep(0)  # what the threads still told the loop
+        for waiting in self._found:
+            settle(*waiting)
+        self._found.clear()
 
     def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Awaitable[Published]:
         return self._put(Append(channel, draft, keep, key))
@@ -182,10 +190,14 @@ class SqliteBroker:
         self._questions.put(asked)
 
     def _answer(self, found: list[tuple[Answers, History | StorageError | None]]) -> None:
-        for answers, result in found:
-            for answer in answers:
-                settle(answer, result)
-        self._loop.call_soon(self._look)
+        self._found.extend((answer, result) for answers, result in found for answer in answers)
+        self._answer_some()
+
+    def _answer_some(self) -> None:
+        """Answer a few who asked, and the others in the next turns of the loop: each of them has much to send."""
+        for _ in range(min(ANSWERS, len(self._found))):
+            settle(*self._found.popleft())
+        self._loop.call_soon(self._answer_some if self._found else self._look)
 
     # In the threads.
 
