@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import importlib
 import logging
 import signal
@@ -67,6 +68,10 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """128 + SIGINT: what shells expect of a program that was interrupted."""
+
+INCOMING_BYTES, OUTGOING_BYTES = 16_384 + 512, 2 * (16_384 + 512)
+"""What aiofastnet holds for each connection: room for a whole TLS record, and for two that leave together. Its own
+256 KiB each make two mappings a connection, of which the system gives a process 65,530 (vm.max_map_count)."""
 
 logger = logging.getLogger("sockade.server")
 
@@ -157,6 +162,9 @@ class Server:
                 self.admin_listener.start(self.administration.sockets)
             self.audit.record(Event.STARTUP, detail=f"port {self.port}")
             announce(await self.started())
+            # What is there by now stays: it need not be looked through each time the collector looks for circles.
+            gc.collect()
+            gc.freeze()
             tasks = [asyncio.create_task(self.keep_house()), asyncio.create_task(self.reloading.run())]
             await stop.wait()
             for task in tasks:
@@ -469,7 +477,12 @@ def connector(settings: Settings, loop: asyncio.AbstractEventLoop) -> Connect:
     """Return what runs TLS on an accepted socket: aiofastnet where it is installed and wanted, else the loop."""
     if settings.server.fast:
         try:
-            return functools.partial(importlib.import_module("aiofastnet").connect_accepted_socket, loop)
+            return functools.partial(
+                importlib.import_module("aiofastnet").connect_accepted_socket,
+                loop,
+                ssl_incoming_bio_size=INCOMING_BYTES,
+                ssl_outgoing_bio_size=OUTGOING_BYTES,
+            )
         except ImportError:
             pass
     return loop.connect_accepted_socket

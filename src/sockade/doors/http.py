@@ -286,6 +286,8 @@ class HttpDoor(HttpToolsProtocol):
             if not isinstance(opened, Refuse):
                 self._expect(math.inf, math.inf)
                 self.connections.discard(self)
+                # It holds on to this door, whose time is over: the circle would be kept until it is looked for.
+                self.parser = None  # type: ignore[assignment]
                 if self._early:
                     opened.data_received(self._early)
                 opened.resume_reading()
