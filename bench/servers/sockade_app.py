@@ -64,5 +64,5 @@ app.endpoint("/stalls")(Stalls)
 for number in range(ROOMS):
     app.endpoint(f"/room/{number}")(FanOut)
 app.channel("plain:{number}")(Open)
-app.channel("memory:{number}", history=History(size=100, seconds=300, durable=False))(Open)
-app.channel("durable:{number}", history=History(size=100, seconds=300))(Open)
+app.channel("memory:{number}", history=History(size=100, ttl=300, durable=False))(Open)
+app.channel("durable:{number}", history=History(size=100, ttl=300))(Open)
