@@ -43,7 +43,7 @@ def growth(results: Results) -> Figure | None:
 
 def guard_share(results: Results) -> Figure | None:
     """The guard's part of the CPU of an echo: what is gone when its checks are off, percent."""
-    off = results.ratio("echo", "sockade, message checks off", "sockade")
+    off = results.ratio("echo", "sockade message checks off", "sockade")
     return off and Figure(100 * (1 - off.median), 100 * (1 - off.high), 100 * (1 - off.low))
 
 

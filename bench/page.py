@@ -31,10 +31,15 @@ RATIOS = {
     "chat": "50 rooms, people coming and going",
 }
 
+# Which plots stand under which table.
+PLOTS = {"servers": (*RATIOS, "memory"), "many": ("many",), "sizes": ("sizes",), "channels": ("channels",)}
+
 
 def main() -> int:
     results = Results.load(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER / "results.json")
     images = dict(drawn(results))
+    for old in IMAGES.glob("bench-*.svg"):
+        old.unlink()
     for name, image in images.items():
         (IMAGES / f"bench-{name}.svg").write_text(image)
     PAGE.write_text(filled(PAGE.read_text(), results))
@@ -45,6 +50,11 @@ def main() -> int:
 def filled(page: str, results: Results) -> str:
     """Return the page with every marked part made anew. Raises ValueError for a table that has no place."""
     parts = {table.name: f"{table.title}.\n\n{table.markdown()}\n" for table in report.tables(results)}
+    images = {name for name, _ in drawn(results)}
+    for table, names in PLOTS.items():
+        links = [f"![{name}](images/bench-{name}.svg)\n" for name in names if name in images]
+        if table in parts and links:
+            parts[table] += "\n" + "".join(links)
     parts["how"] = how(results)
     parts["sizing"] = sizing(results)
     places = {name for _, name, _, _ in MARKED.findall(page)}

@@ -129,10 +129,10 @@ CENTRIFUGO = Peer(
     options={**ON_CHANNELS, "in_connect": 1},
     note="memory engine",
 )
-ASYNCIO = sockade("sockade, asyncio", 'loop = "asyncio"\nfast = false')
-UVLOOP = sockade("sockade, uvloop", 'loop = "uvloop"\nfast = false')
-UNGUARDED = sockade("sockade, message checks off", program=[SERVERS / "unguarded.py"])
-STRICT_SOCKADE = sockade("sockade, default rates", config=STRICT)
+ASYNCIO = sockade("sockade asyncio", 'loop = "asyncio"\nfast = false')
+UVLOOP = sockade("sockade uvloop", 'loop = "uvloop"\nfast = false')
+UNGUARDED = sockade("sockade message checks off", program=[SERVERS / "unguarded.py"])
+STRICT_SOCKADE = sockade("sockade default rates", config=STRICT)
 
 PLAIN = [
     FLOOR,

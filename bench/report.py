@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TITLES = {"fanout": "fan-out", "burst": "20 back to back", "echo": "echo", "handshake": "handshake", "chat": "chat"}
+WIDEST = 30
+TEXTS = 2
+"""A table of so many columns holds words, not numbers."""
 OURS = [peers.ASYNCIO.name, peers.UVLOOP.name, peers.SOCKADE.name]
 
 
@@ -26,12 +29,15 @@ class Table:
     rows: list[list[str]]
 
     def text(self) -> str:
-        widths = [max(len(row[i]) for row in [self.head, *self.rows]) for i in range(len(self.head))]
+        # What is longer (the reason of an absence) runs over the empty cells behind it.
+        rows = [self.head, *self.rows]
+        widths = [max(len(row[i]) for row in rows if len(row[i]) <= WIDEST or not i) for i in range(len(self.head))]
         lines = [self.title]
-        for row in [self.head, *self.rows]:
+        for row in rows:
+            ragged = len(self.head) == TEXTS or any(len(cell) > WIDEST for cell in row[1:])
             cells = [
-                f"{cell:<{width}}" if not i else f"{cell:>{width}}"
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+                f"{cell:<{width}}" if ragged or not number else f"{cell:>{width}}"
+                for number, (cell, width) in enumerate(zip(row, widths, strict=True))
             ]
             lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
@@ -55,7 +61,10 @@ def servers(results: Results) -> Table:
         ratios = [results.ratio(name, peer.name, peers.FLOOR.name) for name in TITLES]
         memory = results.figure("idle", peer.name, "kib")
         if any(ratios) or memory:
-            rows.append([titled(peer), *map(spread, ratios), number(memory)])
+            # Why one failed stands below, with the reasons of the absent.
+            failed = ["failed" if f"{peer.name}, {name}" in results.absent else "" for name in TITLES]
+            cells = [spread(ratio) or why for ratio, why in zip(ratios, failed, strict=True)]
+            rows.append([titled(peer), *cells, number(memory)])
         elif peer.name in results.absent and peer is not peers.CENTRIFUGO:
             rows.append([titled(peer), f"absent: {results.absent[peer.name]}", *[""] * len(TITLES)])
     head = ["server", *TITLES.values(), "KiB a connection"]
@@ -106,7 +115,7 @@ def loops(results: Results) -> Table:
     for name in OURS:
         ratios = [results.ratio(one, name, peers.FLOOR.name) for one in TITLES]
         if any(ratios):
-            rows.append([name if "," in name else f"{name}, uvloop and aiofastnet", *map(spread, ratios)])
+            rows.append([f"{name} uvloop and aiofastnet" if name == peers.SOCKADE.name else name, *map(spread, ratios)])
     return Table("loops", "Sockade on each event loop, ratio to the floor", ["server", *TITLES.values()], rows)
 
 
@@ -130,16 +139,19 @@ MANY = (("cpu_us", 1, 2), ("p99_us", 1e3, 1), ("kib", 1, 1))
 
 
 def floods(results: Results) -> Table:
-    rows = []
+    """How long the others wait while one floods."""
+    rows, clients = [], 0
     for server in (peers.FLOOR.name, peers.SOCKADE.name, peers.STRICT_SOCKADE.name):
         calm, flood = (results.figure(name, server, "p99_us") for name in ("calm", "flood"))
         ratio = results.ratio("flood", server, server, "p99_us", to_work="calm")
         sent, closed = (results.figure("flood", server, name) for name in ("flooded", "flood_closed"))
         if calm and flood and sent and closed:
+            clients = results.select("flood", server)[0]["clients"]
             rate = thousands(sent.median / work.FLOOD_SECONDS)
             rows.append([server, ms(calm), ms(flood), spread(ratio), rate, f"{closed.median:.0f}"])
+    title = f"One flooding connection among {thousands(clients)} that each send once a second"
     head = ["server", "p99 without, ms", "p99 with, ms", "ratio", "flood, messages a second", "times closed"]
-    return Table("floods", "One flooding connection among 1,000 that each send once a second", head, rows)
+    return Table("floods", title, head, rows)
 
 
 def stalls(results: Results) -> Table:
@@ -147,7 +159,9 @@ def stalls(results: Results) -> Table:
     for name in OURS:
         wall, cpu = (results.figure("stalls", name, f"stall_{one}_ms") for one in ("wall", "cpu"))
         if wall and cpu:
-            rows.append([name if "," in name else f"{name}, uvloop and aiofastnet", number(wall), number(cpu)])
+            rows.append(
+                [f"{name} uvloop and aiofastnet" if name == peers.SOCKADE.name else name, number(wall), number(cpu)]
+            )
     return Table(
         "stalls", "Longest stall of the loop under the chat, ms", ["server", "by the clock", "its thread's CPU"], rows
     )
@@ -182,16 +196,21 @@ def profiles(results: Results) -> Iterator[Table]:
         for kind, head in (("parts", "part"), ("functions", "function, with what it calls in C")):
             shares = found[kind]
             rows = [[shares, ""]] if isinstance(shares, str) else [[what, f"{share:.1f} %"] for what, share in shares]
-            yield Table(f"profile-{name}-{kind}", f"Where an {name} goes, by {kind[:-1]}", [head, "share"], rows)
+            yield Table(
+                f"profile-{name}-{kind}",
+                f"Where the time of a server under {name} goes, by {kind[:-1]}",
+                [head, "share"],
+                rows,
+            )
 
 
 def goals(results: Results) -> Table:
     rows = []
     for goal in GOALS:
         figure, reached = goal.measured(results), goal.reached(results)
-        if figure is not None:
-            shown = f"{figure.median:.2f} ({figure.low:.2f} to {figure.high:.2f})"
-            rows.append([goal.what, shown, f"{goal.bound:g} {goal.unit}", "reached" if reached else "not reached"])
+        shown = f"{figure.median:.2f} ({figure.low:.2f} to {figure.high:.2f})" if figure else ""
+        verdict = {True: "reached", False: "not reached", None: "not measured"}[reached]
+        rows.append([goal.what, shown, f"{goal.bound:g} {goal.unit}", verdict])
     return Table("goals", "Goals", ["what", "measured", "bound", ""], rows)
 
 

@@ -70,15 +70,16 @@ def side_by_side(bench: Bench, chosen: list[Work]) -> None:
 
 def idle(bench: Bench) -> None:
     """Memory: connections that say nothing, on servers that have done nothing before."""
+    clients = min(IDLE_CLIENTS, bench.options.many)
     for peer in [*peers.PLAIN, peers.CENTRIFUGO]:
         path = peer.paths["fanout"]
-        bench.drive("idle", peer, 0, fresh=True, work="idle", path=path, clients=IDLE_CLIENTS, channel="plain:")
+        bench.drive("idle", peer, 0, fresh=True, work="idle", path=path, clients=clients, channel="plain:")
 
 
 def many(bench: Bench) -> None:
     """More and more subscribers on one process, then silence with pings alone."""
     most = bench.options.many
-    steps = ",".join(str(step) for step in STEPS if step <= most)
+    steps = ",".join(str(step) for step in STEPS if step <= most) or str(most)
     for peer in (peers.FLOOR, peers.SOCKADE):
         rest = REST_SECONDS if peer is peers.SOCKADE else 0
         words = {"work": "fanout", "path": "/", "steps": steps, "clients": most, "addresses": 8, "rest": rest}
@@ -90,7 +91,8 @@ def flood(bench: Bench) -> None:
     for peer in (peers.FLOOR, peers.SOCKADE, peers.STRICT_SOCKADE):
         for number in range(2):
             for flooding in (0, 1):
-                words = {"work": "flood", "path": "/echo", "clients": FLOOD_CLIENTS, "rate": 1, "flood": flooding}
+                words = {"work": "flood", "path": "/echo", "rate": 1, "flood": flooding}
+                words["clients"] = min(FLOOD_CLIENTS, bench.options.many)
                 name = "flood" if flooding else "calm"
                 bench.drive(name, peer, number, seconds=FLOOD_SECONDS, addresses=4, **words)
 

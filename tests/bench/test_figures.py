@@ -68,10 +68,11 @@ def test_a_goal_is_reached_up_to_its_bound(cpu: float, reached: bool) -> None:
 
 def test_a_goal_that_was_not_measured_is_not_reached() -> None:
     assert [goal.reached(Results()) for goal in GOALS] == [None] * len(GOALS)
+    assert {line[-1] for line in report.goals(Results()).rows} == {"not measured"}
 
 
 def test_the_guard_s_share_is_what_is_gone_without_it() -> None:
-    results = Results(rows=[row("echo", "sockade"), row("echo", "sockade, message checks off", cpu_us=9)])
+    results = Results(rows=[row("echo", "sockade"), row("echo", "sockade message checks off", cpu_us=9)])
     figure = next(goal for goal in GOALS if goal.name == "guard").measured(results)
     assert figure is not None
     assert figure.median == pytest.approx(10)
@@ -91,6 +92,15 @@ def test_who_is_absent_stands_in_the_table_with_the_reason() -> None:
     assert "Node is not installed" in tables["ground"]
 
 
+def test_who_fails_a_work_is_told_so_and_why() -> None:
+    results = full()
+    results.rows = [one for one in results.rows if (one["server"], one["work"]) != ("ws", "echo")]
+    results.absent = {"ws, echo": "a message that was not due"}
+    tables = {table.name: table for table in report.tables(results)}
+    assert next(line for line in tables["servers"].rows if line[0].startswith("ws "))[3] == "failed"
+    assert "a message that was not due" in tables["ground"].text()
+
+
 # The page.
 
 
@@ -107,11 +117,15 @@ def test_a_table_without_a_place_is_an_error() -> None:
         page.filled("<!-- bench goals -->\n<!-- end -->", full())
 
 
-def test_the_page_shows_the_plots_there_are() -> None:
-    shown = set(re.findall(r"images/bench-([a-z]+)\.svg", page.PAGE.read_text()))
+def test_the_page_shows_every_plot_there_is() -> None:
+    shown = set(re.findall(r"images/bench-([a-z]+)\.svg", page.filled(page.PAGE.read_text(), full())))
     assert shown == {name for name, _ in page.drawn(full())}
-    for name in shown:
-        assert (page.IMAGES / f"bench-{name}.svg").exists()
+    assert "bench-" not in page.filled(page.PAGE.read_text(), Results(options=full().options)).replace("bench-docs", "")
+
+
+def test_every_plot_of_the_page_is_there() -> None:
+    for name in re.findall(r"images/(bench-[a-z]+\.svg)", page.PAGE.read_text()):
+        assert (page.IMAGES / name).exists()
 
 
 def test_plots_are_images_with_a_name_in_light_and_dark() -> None:
