@@ -344,3 +344,35 @@ async def test_a_draft_keeps_its_time(house: House) -> None:
     await house.broker.publish("room:a", Draft(b"1", 5.0), Keep(1, 1e12))
     (found,) = (await house.broker.history("room:a")).publications
     assert found.time == 5.0
+
+
+@pytest.mark.parametrize("text", ["a\u202eb", "a\\u202eb", "a\u0000b"])
+async def test_a_text_that_may_not_pass_costs_its_own_command_alone(house: House, text: str) -> None:
+    """Case 66."""
+    talk, bob = await house.enter(), await house.enter("bob")
+    await bob.ask("subscribe", channel="room:a")
+    told = text if "\\" in text else json.dumps(text)[1:-1] if "\0" in text else text
+    good = '{"id":8,"publish":{"channel":"room:a","data":{"text":"good"}}}'
+    bad = f'{{"id":7,"publish":{{"channel":"room:a","data":{{"text":"{told}"}}}}}}'
+    answers = {one.get("id"): one for one in await talk.send(f"{bad}\n{good}")}
+    assert answers[7]["error"]["code"] == 107
+    assert answers[8] == {"id": 8, "publish": {}}
+    assert [one["pub"]["data"] for one in bob.pushes("pub")] == [{"text": "good"}]
+
+
+async def test_text_is_published_in_one_normal_form(house: House) -> None:
+    talk = await house.enter()
+    await talk.ask("subscribe", channel="room:a")
+    await talk.send('{"id":9,"publish":{"channel":"room:a","data":{"text":"e\\u0301 e\u0301"}}}')
+    assert talk.pushes("pub")[0]["pub"]["data"] == {"text": "\u00e9 \u00e9"}
+
+
+async def test_who_sends_too_fast_is_answered_and_closed_in_the_end(house: House) -> None:
+    """Case 53."""
+    talk = await house.enter()
+    codes = []
+    for number in range(100, 160):
+        for one in await talk.send(f'{{"id":{number},"presence":{{"channel":"room:a"}}}}'):
+            codes.append(one.get("error", {}).get("code"))
+    assert codes.count(111) >= 5
+    assert talk.closed == DisconnectCode.TOO_MANY_REQUESTS

@@ -45,6 +45,15 @@ class Guests(Open):
         return identity.role == "guest"
 
 
+class Masked(Open):
+    """A channel that everyone hears, and whose past and members guests alone see."""
+
+    def may_see_presence(self, identity: Identity) -> bool:
+        return identity.role == "guest"
+
+    may_see_history = may_see_presence
+
+
 class Vip(Open):
     """A channel with both hooks."""
 
@@ -69,6 +78,7 @@ async def house(app: Sockade, room: Room) -> House:
     app.channel("vip:{name}")(Vip)
     app.channel("slow", messages_per_second=1, message_burst=2)(Open)
     app.channel("news", history=History(5, 60))(Open)
+    app.channel("masked", history=History(5, 60), presence=True)(Masked)
     house = House(app, room)
     await house.node.start()
     return house
@@ -303,3 +313,11 @@ async def test_more_than_half_an_outbox_is_not_recovered(house: House) -> None:
 def test_a_personal_channel_names_its_user(app: Sockade) -> None:
     with pytest.raises(UsageError, match="needs the variable"):
         app.channel("mine:{name}", personal=True)(Open)
+
+
+async def test_hearing_a_channel_is_not_seeing_who_is_there_or_what_was_said(house: House) -> None:
+    ada, guest = await house.enter(), await house.enter("gil", role="guest")
+    for method, body in (("presence", {}), ("presence_stats", {}), ("history", {"limit": 1})):
+        assert (await ada.ask(method, channel="masked", **body))["error"]["code"] == 103, method
+        assert method in await guest.ask(method, channel="masked", **body)
+    assert "subscribe" in await ada.ask("subscribe", channel="masked")

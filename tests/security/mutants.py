@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         "issuer: type of token",
         "identity/issuers.py",
-        "or not self._is_typed(header.typ)",
+        "or not is_typed(header.typ, typ)",
         "",
         TOKENS + " -k somebody",
     ),
