@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.security.mutant_rows_channels import CHANNELS
+
 ADMIT = "tests/guard/test_admit.py"
 SCREEN = "tests/guard/test_screen.py"
 RATES = "tests/guard/test_rates.py"
@@ -338,7 +340,7 @@ CONTENT_ROWS: tuple[Row, ...] = (
     ("depth", "protocol/codec.py", "        _check_depth(text)\n", "        pass\n", f"{CONTENT} -k not_of_the_type"),
     (
         "unknown fields of the page",
-        "messaging/channels.py",
+        "messaging/types.py",
         "class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):",
         "class Message(msgspec.Struct, frozen=True):",
         f"{CONTENT} -k who_it_is",
@@ -520,80 +522,6 @@ CONNECTION_ROWS: tuple[Row, ...] = (
         'connection.close(CloseCode.INTERNAL_ERROR, "internal error")',
         "pass",
         CONNECTION,
-    ),
-)
-
-CHANNELS: tuple[Row, ...] = (
-    (
-        "unknown fields of a command",
-        "protocol/commands.py",
-        "class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):",
-        "class Command(msgspec.Struct, frozen=True):",
-        COMMANDS,
-    ),
-    ("two methods in a command", "protocol/commands.py", "if bodies > 1:", "if False:", COMMANDS),
-    (
-        "commands in a message",
-        "protocol/commands.py",
-        "if not 0 < len(lines) <= COMMANDS_A_MESSAGE:",
-        "if not lines:",
-        COMMANDS,
-    ),
-    (
-        "right to hear a channel",
-        "messaging/client.py",
-        "match is not None and match.may_subscribe(self.connection.identity) else None",
-        "match is not None else None",
-        f"{CLIENT} -k 'forbidden or taken_away'",
-    ),
-    (
-        "right to publish",
-        "messaging/client.py",
-        "or not match.may_publish(identity)",
-        "",
-        f"{CLIENT} -k granted",
-    ),
-    (
-        "connect comes first",
-        "messaging/client.py",
-        "if self.connected == isinstance(body, commands.Connect):",
-        "if False:",
-        f"{CLIENT} -k before_connect",
-    ),
-    (
-        "who does not connect",
-        "messaging/client.py",
-        "        if not self.connected:\n            self.disconnect(DisconnectCode.STALE)",
-        "        if False:\n            self.disconnect(DisconnectCode.STALE)",
-        f"{CLIENT} -k stale",
-    ),
-    (
-        "each command of a batch",
-        "messaging/client.py",
-        "if number and not self.connection.allow_one_more():",
-        "if False:",
-        f"{CLIENT} -k batch",
-    ),
-    (
-        "subscriptions of a connection",
-        "messaging/client.py",
-        "if len(client.subscriptions) >= SUBSCRIPTIONS and body.channel not in client.subscriptions:",
-        "if False:",
-        f"{CLIENT} -k too_often",
-    ),
-    (
-        "token of another user",
-        "messaging/client.py",
-        "if identity.user != connection.identity.user:",
-        "if False:",
-        f"{CLIENT} -k same_user",
-    ),
-    (
-        "type of a publication",
-        "messaging/client.py",
-        "convert(data, channel.message) if channel.message is not None else data",
-        "if False:",
-        f"{CLIENT} -k another_type",
     ),
 )
 

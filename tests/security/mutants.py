@@ -293,8 +293,8 @@ MUTANTS = (
     Mutant(
         "revoked tokens",
         "identity/authority.py",
-        "self._revocations.covers(proof)",
-        "False",
+        'if self._revocations.covers(proof):\n            return Refuse(Reason.REVOKED, "the token',
+        'if False:\n            return Refuse(Reason.REVOKED, "the token',
         TOKENS + " -k revoked",
     ),
     Mutant(
