@@ -238,13 +238,6 @@ CHANNELS: tuple[Row, ...] = (
         f"{FIRST_MESSAGE} -k quotas",
     ),
     (
-        "first message: whose connection it is",
-        "doors/admission.py",
-        "        self._hub.identify(connection, identity)\n",
-        "        connection.identity = identity\n",
-        f"{FIRST_MESSAGE} -k quotas",
-    ),
-    (
         "ticket in the URL: off",
         "guard/credentials.py",
         "URL_NAMES - {QUERY_TICKET} if policy.query_ticket else URL_NAMES",
