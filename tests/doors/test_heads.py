@@ -79,7 +79,15 @@ def door(known: Heads, protocol: ServerProtocol | None = None) -> tuple[WebSocke
     return made, noted
 
 
-def client_frame(opcode: int, payload: bytes, *, flags: int = 0x80, masked: bool = True, wide: bool = False) -> bytes:
+def client_frame(
+    opcode: int,
+    payload: bytes,
+    *,
+    flags: int = 0x80,
+    masked: bool = True,
+    wide: bool = False,
+    mask: bytes = b"\x01\x02\x03\x04",
+) -> bytes:
     """Return a frame as a client sends it: whether or not it is permitted, and its size with more bytes than needed."""
     size = len(payload)
     bit = 0x80 if masked else 0
@@ -87,7 +95,6 @@ def client_frame(opcode: int, payload: bytes, *, flags: int = 0x80, masked: bool
         head = bytes([flags | opcode, bit | size])
     else:
         head = struct.pack("!BBH", flags | opcode, bit | 126, size)
-    mask = b"\x01\x02\x03\x04"
     return head + (mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload)) if masked else payload)
 
 
@@ -121,6 +128,29 @@ def pieces(data: bytes, cuts: Iterable[int]) -> Iterable[bytes]:
             data = data[cut:]
     if data:
         yield data
+
+
+def test_no_part_of_a_frame_is_taken_for_a_frame() -> None:
+    """A payload is masked with what the client likes: on the wire it can be frames that nobody sent."""
+    smuggled = client_frame(1, b"smuggled")
+    payload = smuggled * 3
+    frame = client_frame(2, payload, mask=b"\0\0\0\0")
+    for cut in range(1, len(frame)):
+        one, noted = door(Heads(LIMITS.message_bytes))
+        one.data_received(smuggled)
+        one.data_received(frame[:cut])
+        one.data_received(frame[cut:])
+        assert noted.notes == ["smuggled", payload]
+
+
+def test_a_whole_message_amid_the_fragments_of_another_is_an_error_as_ever() -> None:
+    """RFC 6455 §5.4."""
+    whole = client_frame(1, b"whole")
+    one, noted = door(Heads(LIMITS.message_bytes))
+    for data in (whole, client_frame(1, b"first", flags=0x00), whole):
+        one.data_received(data)
+    assert noted.notes[:2] == ["whole", ("write", b"\x88\x1f\x03\xeaexpected a continuation frame")]
+    assert "close" in noted.notes
 
 
 def test_a_head_that_was_seen_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from tests.security.mutant_rows_channels import CHANNELS
 
 ADMIT = "tests/guard/test_admit.py"
+KNOWN_HEADS = "tests/doors/test_heads.py"
+ROOM = "tests/messaging/test_room.py"
+TOKENS = "tests/identity/test_tokens.py"
 SCREEN = "tests/guard/test_screen.py"
 RATES = "tests/guard/test_rates.py"
 LIMITER = "tests/guard/test_limiter.py"
@@ -711,4 +714,68 @@ DURABLE: tuple[Row, ...] = (
     ),
 )
 
-ROWS = HANDSHAKE + RATE + CONTENT_ROWS + FRAME + CONNECTION_ROWS + CHANNELS + LOG + ADMIN_ROWS + DURABLE
+# What is remembered to be faster, and must not remember more than it may.
+MEMORY: tuple[Row, ...] = (
+    (
+        "memory: the key of a good token",
+        "identity/tokens.py",
+        "            if keys.get(kid) is key:",
+        "            if True:",
+        f"{TOKENS} -k Remembered",
+    ),
+    (
+        "memory: the whole of a good token",
+        "identity/tokens.py",
+        'sha256(token.encode("ascii"))',
+        'sha256(token.rpartition(".")[0].encode("ascii"))',
+        f"{TOKENS} -k Remembered",
+    ),
+    (
+        "memory: number of good tokens",
+        "identity/tokens.py",
+        "if len(self._good) >= REMEMBERED:",
+        "if False:",
+        f"{TOKENS} -k Remembered",
+    ),
+    ("memory: heads over the limit", "doors/heads.py", "max_size=self._max_size", "max_size=None", KNOWN_HEADS),
+    ("memory: heads of fragments", "doors/heads.py", "and frame.fin and", "and", KNOWN_HEADS),
+    ("memory: number of heads", "doors/heads.py", "len(self.known) >= REMEMBERED or", "", KNOWN_HEADS),
+    (
+        "memory: heads where data is compressed",
+        "doors/websocket.py",
+        "self._at_head = not protocol.extensions\n",
+        "self._at_head = True\n",
+        KNOWN_HEADS,
+    ),
+    (
+        "memory: heads amid a frame",
+        "doors/websocket.py",
+        "            is_between and self._fragments is None and",
+        "            self._fragments is None and",
+        KNOWN_HEADS,
+    ),
+    (
+        "memory: heads amid a message",
+        "doors/websocket.py",
+        "is_between and self._fragments is None and",
+        "is_between and",
+        KNOWN_HEADS,
+    ),
+    (
+        "memory: what follows a message is held",
+        "doors/websocket.py",
+        "            self._hold(0 if is_between else max(len(protocol.reader.buffer), 1))\n",
+        "",
+        KNOWN_HEADS,
+    ),
+    (
+        "memory: order behind a broadcast",
+        "messaging/connection.py",
+        "        if self.room.unsent:",
+        "        if False:",
+        ROOM,
+    ),
+    ("memory: who does not read a room", "messaging/room.py", "if connection.aside:", "if False:", ROOM),
+)
+
+ROWS = HANDSHAKE + RATE + CONTENT_ROWS + FRAME + CONNECTION_ROWS + CHANNELS + LOG + ADMIN_ROWS + DURABLE + MEMORY

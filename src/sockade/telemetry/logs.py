@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -35,6 +36,8 @@ LONGEST_TRACEBACK = 20_000
 QUIET = ("uvicorn", "websockets", "sockade.websockets", "asyncio", "sqlalchemy", "aiosqlite", "alembic")
 SILENT = ("uvicorn.access",)
 
+TAIL = {"log.level": "info", "log.logger": AUDIT}
+QUOTE = json.encoder.encode_basestring_ascii
 ENCODER = json.JSONEncoder(default=str, separators=(",", ":"))
 
 # ECS names (Elastic Common Schema) where structlog has its own.
@@ -75,8 +78,8 @@ def log_audit(message: str, fields: Mapping[str, Any]) -> None:
     root, audit = logging.getLogger(), logging.getLogger(AUDIT)
     handlers = root.handlers
     if len(handlers) == 1 and isinstance(own := handlers[0], _Handler) and own.is_json and _is_plain(own, audit):
-        event = {**fields, "event": message, "level": "info", "logger": AUDIT, "@timestamp": _now()}
-        own.writer.write(_json(_ecs(None, "", _escaped(None, "", event))))
+        event = {"@timestamp": _now(), **fields, "message": message, **TAIL}
+        own.writer.write(f"{{{','.join([f'{_name(name)}:{_value(value)}' for name, value in event.items()])}}}")
     else:
         structlog.get_logger(AUDIT).info(message, **fields)
 
@@ -84,6 +87,15 @@ def log_audit(message: str, fields: Mapping[str, Any]) -> None:
 def _is_plain(handler: _Handler, audit: logging.Logger) -> bool:
     """Tell whether nothing was added that would want to see the records of the audit log."""
     return audit.isEnabledFor(logging.INFO) and not (audit.handlers or audit.filters or handler.filters)
+
+
+@lru_cache(maxsize=256)
+def _name(name: str) -> str:
+    return QUOTE(escape(name))
+
+
+def _value(value: object) -> str:
+    return QUOTE(escape(value)) if isinstance(value, str) else ENCODER.encode(_safe("", value))
 
 
 def _now() -> str:
