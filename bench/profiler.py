@@ -95,6 +95,6 @@ def by_function(pid: int, folder: Path) -> Counter[str]:
     counted: Counter[str] = Counter()
     for line in raw.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
-        if "serve" in stack:
+        if "Runner.run" in stack:
             counted[stack.rpartition(";")[2]] += int(count)
     return counted
