@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,9 @@ OTHER_DESCRIPTORS = 500
 
 def main() -> int:
     words = arguments()
+    # Whoever ends the benchmark ends its servers as well.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     names = [one.name for one in work.SIDE_BY_SIDE] + [*work.ONCE, "profile"]
     only = frozenset(words.only.split(",")) if words.only else frozenset(names)
     if unknown := only - set(names):

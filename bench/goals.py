@@ -77,7 +77,8 @@ GOALS = (
     Goal("growth", "a delivery at the most subscribers, to one at 100", 1.2, growth),
     Goal("guard", "the guard's share of an echo", 20, guard_share, "%"),
     Goal("rest", "CPU at rest with the most connections open", 2, rest, "% of a core"),
-    Goal("flood", "p99 of 1,000 others while one floods, to without", 2, flooded("sockade")),
+    Goal("flood", "p99 of the others while one floods, to without: default rates", 2, flooded("sockade default rates")),
+    Goal("flood-unlimited", "the same where no rate stops it", 2, flooded("sockade")),
     Goal(
         "stalls",
         "longest stall of the loop under the chat",

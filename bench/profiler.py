@@ -28,9 +28,9 @@ PROFILED = {"echo": {"work": "echo", "path": "/echo"}, "fan-out": {"work": "fano
 PARTS = (
     ("kernel", r"\[kernel|\[unknown|\[guest|vdso"),
     ("OpenSSL", r"libssl|libcrypto"),
-    ("aiofastnet", r"aiofastnet"),
-    ("uvloop", r"uvloop"),
-    ("websockets, in C", r"websockets"),
+    ("aiofastnet", r"/aiofastnet/"),
+    ("uvloop", r"/uvloop/"),
+    ("websockets, in C", r"/websockets/"),
     ("C library", r"libc[-.]|libpthread|ld-linux|libm[-.]"),
     ("CPython", r"python|_ssl|_asyncio|\.so"),
 )
@@ -73,13 +73,11 @@ def by_part(pid: int, folder: Path) -> Counter[str]:
     install.run(
         "perf", "record", "-e", "cpu-clock", "-F", str(HZ), "-p", str(pid), "-o", data, "--", "sleep", str(SECONDS)
     )
-    told = install.run(
-        "perf", "report", "-i", data, "--sort", "dso", "--stdio", "-q", "-g", "none", "--show-nr-samples"
-    )
+    # Sample by sample, for only there libraries have their paths: compiled modules of Python are called alike.
+    told = install.run("perf", "script", "-i", data, "-F", "ip,dso")
     counted: Counter[str] = Counter()
-    for samples, library in re.findall(r"^\s*[\d.]+%\s+(\d+)\s+(\S+)", told, re.MULTILINE):
-        part = next((name for name, pattern in PARTS if re.search(pattern, library)), "other")
-        counted[part] += int(samples)
+    for library in re.findall(r"\((\S+)\)\s*$", told, re.MULTILINE):
+        counted[next((name for name, pattern in PARTS if re.search(pattern, library)), "other")] += 1
     return counted
 
 
@@ -90,11 +88,10 @@ def by_function(pid: int, folder: Path) -> Counter[str]:
         raise install.AbsentError("py-spy is not installed")
     command = [spy, "record", "--pid", str(pid), "--duration", str(SECONDS), "--rate", str(HZ), "--nonblocking"]
     command += ["--function", "--format", "raw", "--output", raw]
-    subprocess_words = machine.pinned(machine.DRIVER_CORE, *command)
-    install.run(*subprocess_words)
+    install.run(*machine.pinned(machine.DRIVER_CORE, *command))
     counted: Counter[str] = Counter()
     for line in raw.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
-        if "serve" in stack:
+        if "Runner.run" in stack:
             counted[stack.rpartition(";")[2]] += int(count)
     return counted

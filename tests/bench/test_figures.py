@@ -1,7 +1,6 @@
 """How rows of the benchmark become figures, tables, plots and the page."""
 
 import re
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -12,7 +11,7 @@ from bench.results import Figure, Results
 
 from bench import page, plots, report, work
 
-ROOT = Path(__file__).parents[2]
+FLOODED = ("floor", "sockade", "sockade default rates")
 
 
 def row(name: str, server: str, number: int = 0, cpu_us: float = 10, **more: Any) -> dict[str, Any]:
@@ -30,7 +29,7 @@ def full() -> Results:
     for number in range(2):
         for one in work.SIDE_BY_SIDE:
             results.rows += [row(one.name, peer.name, number) for peer in one.peers]
-        results.rows += [row(name, server, number) for name in ("calm", "flood") for server in ("floor", "sockade")]
+        results.rows += [row(name, server, number) for name in ("calm", "flood") for server in FLOODED]
         results.rows.append(row("stalls", "sockade", number, stall_wall_ms=5.0, stall_cpu_ms=2.0))
     results.rows += [row("idle", "sockade"), row("sizes", "floor", size=128), row("sizes", "sockade", size=512)]
     results.rows += [row("channels", "sockade", channels=1), row("channels", "centrifugo", channels=10)]
