@@ -1,8 +1,10 @@
 # make serve   install into .venv and serve the built-in chat; ARGS go to `sockade serve`
 # make test    everything that must hold: check, then the tests with their coverage
 # make security  the numbered security cases, and a table of what was seen of each
+# make bench   the same work on Sockade and on other servers, side by side; fetches those once, into .bench/
+# make web     the page's script, built again after a change in web/; needs Node and npm's registry
 #
-# After `make install` nothing here needs a network.
+# After `make install` nothing else here needs a network.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check tests web bench faults mutants fuzz chromium format lock clean
+.PHONY: help install serve test check tests web bench bench-docs faults mutants fuzz chromium compiler sdk format lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -47,12 +49,14 @@ check: $(STAMP)
 	"$(BIN)/lint-imports"
 
 # One after another: the tests of load and of deadlines need the machine for themselves.
-tests: $(STAMP) chromium
+tests: $(STAMP) chromium sdk compiler
 	"$(BIN)/coverage" erase
 	"$(BIN)/pytest" --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
-# The page has no build step: this checks that its files are whole, its own, and free of inline code.
+# Builds the page's script from web/src and the SDK. The result is committed, so nothing else here needs Node.
 web: $(STAMP)
+	@command -v npm >/dev/null || { echo "make web needs Node 20 or newer with npm." >&2; exit 1; }
+	cd web && npm ci && npm run --silent build
 	"$(BIN)/pytest" -q tests/test_web.py
 
 # The tests of the security cases alone, and the table of what each of them saw. FULL=1 runs the numbers of the cases,
@@ -60,9 +64,13 @@ web: $(STAMP)
 security: $(STAMP) chromium
 	"$(BIN)/pytest" -q --cases $(ARGS)
 
-# CPU of each server for the same work over TLS, as a ratio to a floor in C. ARGS="ROUNDS SECONDS".
-bench: $(STAMP)
-	"$(BIN)/python" bench/run.py $(ARGS)
+# CPU of each server for the same work over TLS, side by side. ARGS="--only echo --rounds 5"; --help tells all.
+bench: $(STAMP) compiler
+	@"$(BIN)/python" -m bench $(ARGS)
+
+# The same, and its figures and plots into docs/performance.md.
+bench-docs: bench
+	@"$(BIN)/python" -m bench.page
 
 # Kills the server a hundred times under load and counts what became of every publication.
 faults: $(STAMP)
@@ -78,6 +86,19 @@ fuzz: $(STAMP)
 
 chromium:
 	@test -x "$(CHROMIUM)" || $(call debian,chromium,test the page in a browser)
+
+# The official JavaScript SDK, for the tests that drive it: what the lock file beside them names.
+sdk: tests/sdk/node_modules/.package-lock.json
+
+tests/sdk/node_modules/.package-lock.json: tests/sdk/package-lock.json
+	@command -v npm >/dev/null || $(call debian,npm,test with the official SDK)
+	@echo "Installing the JavaScript SDK into tests/sdk ..."
+	@cd tests/sdk && npm ci --silent --no-audit --no-fund
+	@touch "$@"
+
+# The benchmark's driver and its floor are written in C.
+compiler:
+	@echo '#include <openssl/ssl.h>' | cc -E -xc - >/dev/null 2>&1 || $(call debian,gcc libc6-dev libssl-dev,compile the driver of the benchmark)
 
 format: $(STAMP)
 	"$(BIN)/ruff" check --fix

@@ -6,9 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 from fuzz.inputs import Found, mutate_text
+from sockade.guard.commands import read_commands
 from sockade.guard.text import clean
 from sockade.protocol.codec import DecodeError
-from sockade.protocol.commands import METHODS, Command, decode_commands
+from sockade.protocol.commands import METHODS, Command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,7 @@ async def run(random: Random, count: int, data_dir: Path) -> int:
         text = generate(random)
         try:
             clean(text)
-            commands = decode_commands(text)
+            commands = read_commands(text)
             assert all(isinstance(command, Command) for command in commands)
             decoded += 1
         except DecodeError:

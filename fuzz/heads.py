@@ -18,7 +18,7 @@ KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 JSON = b"Content-Type: application/json\r\n"
 TARGETS = [
     b"/",
-    b"/chat",
+    b"/connection/websocket",
     b"/auth/login",
     b"/auth/sessions",
     b"/auth/sessions/x",

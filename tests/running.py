@@ -77,6 +77,11 @@ class RunningServer:
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), self.module_path]))
         return {**os.environ, "PYTHONPATH": path, "NO_COLOR": "1"}
 
+    def init(self) -> None:
+        """Run `sockade init`, which makes the API key."""
+        done = self.command("init", "--config", str(self.config), "--data-dir", str(self.data_dir))
+        assert done.returncode == 0, done.stderr
+
     def start(self) -> None:
         """Start the process, on the port of the last time if there was one, and wait until it answers."""
         words = [sys.executable, "-m", "sockade", "serve", *([self.app] if self.app else [])]
@@ -142,6 +147,16 @@ class RunningServer:
     def tls(self) -> ssl.SSLContext:
         """A client's context that trusts this server's local CA alone."""
         return ssl.create_default_context(cafile=str(self.data_dir / "ca.pem"))
+
+    @property
+    def api_url(self) -> str:
+        """Where the server API is, by the panel; empty where it is nowhere."""
+        match = re.search(r"^Server API +(\S+)$", self.panel, re.MULTILINE)
+        return match[1] if match else ""
+
+    @property
+    def api_key(self) -> str:
+        return (self.data_dir / "api.key").read_text().strip()
 
     def add_user(self, name: str, role: str = "user") -> None:
         done = self.command(

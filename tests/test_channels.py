@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
     from tests.running import RunningServer, Start
+    from tests.security.report import Observe
 
     Enter = Callable[[RunningServer, str], Awaitable["Talk"]]
 
@@ -27,7 +28,7 @@ from sockade import History, Sockade
 
 app = Sockade()
 
-@app.channel("room:{name}", history=History(size=10_000, seconds=3600), presence=True)
+@app.channel("room:{name}", history=History(size=10_000, ttl=3600), presence=True)
 class Room:
     def may_publish(self, identity, name):
         return True
@@ -87,11 +88,12 @@ async def enter() -> AsyncIterator[Enter]:
         await talk.client.close()
 
 
-def test_acknowledged_publications_survive_kills_once_and_in_order(tmp_path: Path) -> None:
+def test_acknowledged_publications_survive_kills_once_and_in_order(tmp_path: Path, observe: Observe) -> None:
     """Case 76, three times; a hundred with `make faults`."""
     figures = faults.run(tmp_path / "faults", kills=3)
-    assert len(figures.acknowledged) > 100, figures
-    assert (figures.lost(), figures.duplicated(), figures.disordered()) == (0, 0, 0), figures
+    observe("nothing is lost, doubled or disordered", str(figures))
+    assert all(figures.acknowledged.values()), figures
+    assert figures.wrong() == 0, figures
 
 
 async def test_a_stop_tells_clients_to_come_back_later(rooms: RunningServer, enter: Enter) -> None:

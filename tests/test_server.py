@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import socket
 import time
@@ -154,23 +153,6 @@ async def test_messages_go_to_everyone_but_their_sender_in_the_built_in_chat(ser
         assert await asyncio.wait_for(second.recv(), 10) == "<b>hello</b>"
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(first.recv(), 0.3)
-
-
-async def test_the_page_s_endpoint_says_who_speaks_and_who_is_here(server: RunningServer) -> None:
-    ada, bob = await asyncio.to_thread(server.token, "ada"), await asyncio.to_thread(server.token, "bob")
-
-    async def hear(client: ClientConnection) -> dict[str, object]:
-        return dict(json.loads(await asyncio.wait_for(client.recv(), 10)))
-
-    async with server.connect("/chat", token=ada) as first:
-        assert await hear(first) == {"type": "welcome", "you": "ada", "here": ["ada"]}
-        async with server.connect("/chat", token=bob) as second, server.connect("/", token=bob):
-            assert await hear(first) == {"type": "joined", "user": "bob"}
-            assert (await hear(second))["here"] == ["ada", "bob"]
-            await second.send(json.dumps({"text": "hi"}))
-            heard = await hear(first)
-            assert (heard["type"], heard["from"], heard["text"]) == ("message", "bob", "hi")
-        assert await hear(first) == {"type": "left", "user": "bob"}
 
 
 async def test_frames_that_break_the_rules_close_with_their_code(chat: RunningServer) -> None:

@@ -10,6 +10,7 @@ from sockade.doors.certificates import ensure_local_pair
 from sockade.errors import SettingsError
 from sockade.exposure import problems, weakened
 from sockade.settings import (
+    AdminSettings,
     CredentialSettings,
     LimitSettings,
     OriginSettings,
@@ -362,6 +363,56 @@ def test_names_are_host_names(name: str, fine: bool) -> None:
 def test_something_must_be_accepted_as_a_credential() -> None:
     settings = Settings(credentials=CredentialSettings(cookie=False, bearer=False, ticket=False))
     assert "switch one on" in only(settings)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_the_server_api_off_loopback_needs_tls_and_a_certificate(tls: bool) -> None:
+    found = problems(Settings(admin=AdminSettings(host="0.0.0.0", tls=tls)))
+    assert [("admin.tls is off" in one, "no certificate" in one) for one in found] == [
+        *([] if tls else [(True, False)]),
+        (False, True),
+    ]
+
+
+def test_the_server_api_off_loopback_needs_names(tmp_path: Path) -> None:
+    pair = ensure_local_pair(tmp_path / "elsewhere", [], NOW.timestamp())
+    tls = TlsSettings(certificate=pair.certificate, key=pair.key)
+    assert "server.names" in only(Settings(admin=AdminSettings(host="0.0.0.0"), tls=tls))
+
+
+def test_an_api_key_that_is_named_must_be_there_long_and_its_owner_s_alone(tmp_path: Path) -> None:
+    path = tmp_path / "backend.key"
+    settings = Settings(admin=AdminSettings(api_key_file=path))
+    assert "admin.api_key_file" in only(settings)
+    path.write_text("k" * 31 + "\n")
+    path.chmod(0o600)
+    assert "shorter than 256 bits" in only(settings)
+    path.write_text("k" * 43 + "\n")
+    assert problems(settings) == []
+    path.chmod(0o644)
+    assert "can be read by others" in only(settings)
+
+
+def test_an_api_key_in_the_data_directory_is_judged_if_it_is_there(tmp_path: Path) -> None:
+    settings = Settings(server=ServerSettings(data_dir=tmp_path / "data"))
+    assert problems(settings) == []
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data" / "api.key").write_text("short")
+    assert {one.partition(" ")[0] for one in problems(settings)} == {"admin.api_key_file"}
+
+
+def test_a_relative_api_key_file_starts_from_the_settings_file(folder: Path) -> None:
+    write("[admin]\napi_key_file = 'backend.key'\n", "etc/own.toml")
+    assert load(Path("etc/own.toml")).api_key_path == Path("etc/backend.key")
+
+
+def test_what_of_the_server_api_is_opened_up_is_named() -> None:
+    admin = AdminSettings(host="192.0.2.1", port=9_000, tls=False, body_bytes=2_000_000)
+    assert weakened(Settings(admin=admin)) == [
+        "admin.host lets other machines reach the server API on 192.0.2.1.",
+        "admin.tls is off: whoever takes the port before the server does is shown the API key.",
+        "admin.body_bytes is 2000000, above the default of 1048576.",
+    ]
 
 
 def test_a_message_must_fit_where_it_is_kept() -> None:

@@ -1,17 +1,28 @@
-"""The page's files, as they are shipped: there is no build step, so this is what `make web` checks."""
+"""The page's files, as they are shipped, and whether the built one is what its sources make: `make web`."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-WEB = Path(__file__).parent.parent / "src" / "sockade" / "web"
-SCRIPTS = sorted(WEB.glob("*.js"))
+ROOT = Path(__file__).parent.parent
+WEB = ROOT / "src" / "sockade" / "web"
+BUILD = ROOT / "web"
+SOURCES = sorted((BUILD / "src").glob("*.js"))
+SCRIPT = WEB / "app.js"
+RECORD = json.loads((BUILD / "build.json").read_text())
+LOCK = json.loads((BUILD / "package-lock.json").read_text())
 # What turns text into markup or code (the sinks of Trusted Types and `eval`'s relatives).
-SINKS = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|srcdoc")
+SINKS = re.compile(
+    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|\bFunction\([\"'`]|new Function"
+    r"|DOMParser|srcdoc|createContextualFragment|new Worker|importScripts|setTimeout\([\"'`]"
+)
 
 
 class Page(HTMLParser):
@@ -37,6 +48,10 @@ def page() -> Page:
     return page
 
 
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def test_everything_the_page_loads_is_its_own_and_there(page: Page) -> None:
     own = [reference for reference in page.loaded if not reference.startswith("#")]
     assert own
@@ -49,15 +64,57 @@ def test_the_page_has_no_inline_script_or_style(page: Page) -> None:
     assert page.inline == []
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_turn_no_text_into_markup_and_import_only_their_own(script: Path) -> None:
-    source = script.read_text()
-    assert SINKS.search(source) is None
-    for module in re.findall(r'from "([^"]+)"', source):
-        assert (WEB / module).is_file(), module
+@pytest.mark.parametrize("script", [SCRIPT, *SOURCES], ids=lambda path: path.name)
+def test_scripts_turn_no_text_into_markup_or_code(script: Path) -> None:
+    assert SINKS.search(script.read_text()) is None
+
+
+@pytest.mark.parametrize("script", SOURCES, ids=lambda path: path.name)
+def test_sources_import_each_other_and_the_sdk_alone(script: Path) -> None:
+    for module in re.findall(r'from "([^"]+)"', script.read_text()):
+        assert module == "centrifuge" or (BUILD / "src" / module).is_file(), module
+
+
+def test_nothing_is_loaded_when_the_script_runs() -> None:
+    assert re.search(r"\bimport\s*[\"'({*]|\bfrom\s*[\"']", SCRIPT.read_text()) is None
 
 
 def test_nothing_of_a_third_party_is_named() -> None:
-    for file in (*SCRIPTS, WEB / "index.html", WEB / "app.css"):
+    for file in (SCRIPT, *SOURCES, WEB / "index.html", WEB / "app.css"):
         named = set(re.findall(r"(?:https?|wss?)://[\w.-]+", file.read_text())) - {"http://www.w3.org"}
         assert not named, (file.name, named)
+
+
+def test_the_built_script_is_what_its_sources_make() -> None:
+    """By the digests that the build recorded; where the tools of `make web` are installed, by building it again."""
+    sources = {f"src/{path.name}" for path in SOURCES}
+    assert set(RECORD["inputs"]) == {"build.mjs", "package.json", "package-lock.json"} | sources
+    for name, recorded in RECORD["inputs"].items():
+        assert digest(BUILD / name) == recorded, f"{name} has changed: run make web"
+    for name, recorded in RECORD["outputs"].items():
+        assert digest(WEB / name) == recorded, f"{name} is not what was built: run make web"
+    if (BUILD / "node_modules").is_dir():
+        built = subprocess.run(["node", "build.mjs", "--check"], cwd=BUILD, capture_output=True, text=True, timeout=120)
+        assert (built.returncode, built.stderr) == (0, "")
+
+
+def test_the_build_takes_exact_versions_by_digest_and_from_no_named_registry() -> None:
+    wanted = json.loads((BUILD / "package.json").read_text())
+    for name, version in {**wanted["dependencies"], **wanted["devDependencies"]}.items():
+        assert LOCK["packages"][f"node_modules/{name}"]["version"] == version
+    packages = {name: package for name, package in LOCK["packages"].items() if name}
+    assert packages
+    for name, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, name
+
+
+def test_the_licence_of_what_is_built_in_goes_with_it() -> None:
+    texts = (WEB / "licenses.txt").read_text()
+    for name in ("centrifuge", "events"):
+        version = LOCK["packages"][f"node_modules/{name}"]["version"]
+        assert f"{name} {version}\n" in texts
+    assert "Centrifugal Labs" in texts
+    assert "Joyent" in texts
+    assert texts.count("Permission is hereby granted") == 2
+    assert "licenses.txt" in SCRIPT.read_text()[:200]

@@ -1,8 +1,8 @@
 /* The floor: TLS and WebSocket with nothing else in between, to which every server is compared.
  *
  * One thread, epoll, OpenSSL on the socket. It accepts, does the TLS 1.3 handshake, answers the upgrade, and then
- * writes the frame to each client with one SSL_write: `/` sends a message to everyone but its sender, `/echo` sends it
- * back. No checks, no batching, no framework. What it leaves out it may leave out because only the benchmark's driver
+ * writes the frame to each client with one SSL_write: `/` and each `/room/N` send a message to everyone there but its
+ * sender, `/echo` sends it back. No checks, no batching, no framework. What it leaves out it may leave out because only the benchmark's driver
  * speaks to it: fragments, UTF-8, timeouts, limits.
  *
  * server PORT CERTIFICATE KEY
@@ -24,7 +24,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS = 512, CHUNK = 16384, LONGEST = 1 << 20 };
+enum { EVENTS = 512, CHUNK = 16384, LONGEST = 1 << 20, ROOMS = 256 };
 enum state { TLS, HEAD, OPEN, GONE };
 
 struct buffer {
@@ -37,14 +37,19 @@ struct client {
     int fd;
     enum state state;
     int echo;
-    size_t place;         /* in `room` */
+    struct room *room;
+    size_t place; /* in the room */
     struct buffer input;  /* an incomplete head or frame */
     struct buffer output; /* what the socket did not take */
 };
 
+struct room {
+    struct client **clients;
+    size_t members, capacity;
+};
+
 static int loop;
-static struct client **room;
-static size_t members, capacity;
+static struct room rooms[ROOMS + 1];
 
 static void fail(const char *what) {
     perror(what);
@@ -65,19 +70,21 @@ static void clear(struct buffer *buffer) {
     *buffer = (struct buffer){0};
 }
 
-static void join(struct client *client) {
-    if (members == capacity) {
-        capacity = capacity ? capacity * 2 : 64;
-        room = realloc(room, capacity * sizeof *room);
-        if (!room) fail("realloc");
+static void join(struct client *client, struct room *room) {
+    if (room->members == room->capacity) {
+        room->capacity = room->capacity ? room->capacity * 2 : 64;
+        room->clients = realloc(room->clients, room->capacity * sizeof *room->clients);
+        if (!room->clients) fail("realloc");
     }
-    client->place = members;
-    room[members++] = client;
+    client->room = room;
+    client->place = room->members;
+    room->clients[room->members++] = client;
 }
 
 static void leave(struct client *client) {
-    room[client->place] = room[--members];
-    room[client->place]->place = client->place;
+    struct room *room = client->room;
+    room->clients[client->place] = room->clients[--room->members];
+    room->clients[client->place]->place = client->place;
 }
 
 /* Freed once the loop's turn is over: an event for it may still be in the list. */
@@ -144,8 +151,9 @@ static void answer(struct client *client, unsigned opcode, unsigned char *payloa
     } else if (opcode == 9 || (opcode != 10 && client->echo)) {
         send_bytes(client, start, length);
     } else if (opcode != 10) {
-        for (size_t i = members; i-- > 0;)
-            if (room[i] != client) send_bytes(room[i], start, length);
+        struct room *room = client->room;
+        for (size_t i = room->members; i-- > 0;)
+            if (room->clients[i] != client) send_bytes(room->clients[i], start, length);
     }
 }
 
@@ -198,7 +206,9 @@ static size_t take_head(struct client *client, const unsigned char *data, size_t
                            accept);
     client->echo = !strncmp(head, "GET /echo ", 10);
     client->state = OPEN;
-    if (!client->echo) join(client);
+    unsigned number = 0;
+    if (sscanf(head, "GET /room/%u ", &number) == 1) number = number % ROOMS + 1;
+    if (!client->echo) join(client, &rooms[number]);
     send_bytes(client, (unsigned char *)response, (size_t)written);
     return length;
 }

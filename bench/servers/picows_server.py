@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import ssl
 import sys
+from collections import defaultdict
 
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
-room: set[WSTransport] = set()
+rooms: defaultdict[bytes, set[WSTransport]] = defaultdict(set)
 
 
 class FanOut(WSListener):
+    def __init__(self, room: set[WSTransport]) -> None:
+        self.room = room
+
     def on_ws_connected(self, transport: WSTransport) -> None:
-        room.add(transport)
+        self.room.add(transport)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.TEXT:
             message = frame.get_payload_as_bytes()
-            for other in room:
+            for other in self.room:
                 if other is not transport:
                     other.send(WSMsgType.TEXT, message)
         elif frame.msg_type == WSMsgType.CLOSE:
@@ -26,7 +30,7 @@ class FanOut(WSListener):
             transport.disconnect()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        room.discard(transport)
+        self.room.discard(transport)
 
 
 class Echo(WSListener):
@@ -39,7 +43,7 @@ class Echo(WSListener):
 
 
 def listener(request: WSUpgradeRequest) -> WSListener:
-    return Echo() if request.path == b"/echo" else FanOut()
+    return Echo() if request.path == b"/echo" else FanOut(rooms[request.path])
 
 
 async def main(port: int, certificate: str, key: str) -> None:

@@ -1,7 +1,7 @@
 """What Sockade is built on, without Sockade: sans-I/O `websockets` on uvloop and aiofastnet. PORT CERTIFICATE KEY.
 
-No checks, no identities, no deadlines, no bounds. `/` writes a message to each client at once, `/joined` joins what one
-turn of the loop brings into one write, `/echo` sends it back.
+No checks, no identities, no deadlines, no bounds. `/` and every other path write a message to each client there at
+once, `/joined` joins what one turn of the loop brings into one write, `/echo` sends it back.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+from collections import defaultdict
 
 import aiofastnet
 import uvloop
@@ -17,7 +18,7 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-room: set[Prototype] = set()
+rooms: defaultdict[str, set[Prototype]] = defaultdict(set)
 due: list[Prototype] = []
 
 
@@ -35,7 +36,7 @@ class Prototype(asyncio.Protocol):
                 self.path = event.path
                 self.protocol.send_response(self.protocol.accept(event))
                 if self.path != "/echo" and self.protocol.state is State.OPEN:
-                    room.add(self)
+                    rooms[self.path].add(self)
             elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
                 self.message(Frame(Opcode.TEXT, str(event.data, "utf-8").encode()).serialize(mask=False))
         for data in self.protocol.data_to_send():
@@ -48,19 +49,19 @@ class Prototype(asyncio.Protocol):
         if self.path == "/echo":
             self.transport.write(data)
         elif self.path == "/joined":
-            for other in room:
+            for other in rooms[self.path]:
                 if other is not self:
                     if not other.outbox:
                         due.append(other)
                     other.outbox.append(data)
             asyncio.get_running_loop().call_soon(flush)
         else:
-            for other in room:
+            for other in rooms[self.path]:
                 if other is not self:
                     other.transport.write(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        room.discard(self)
+        rooms[self.path].discard(self)
 
 
 def flush() -> None:

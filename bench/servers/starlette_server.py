@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-room: set[WebSocket] = set()
+rooms: defaultdict[str, set[WebSocket]] = defaultdict(set)
 
 
 async def fan_out(socket: WebSocket) -> None:
     await socket.accept()
+    room = rooms[socket.url.path]
     room.add(socket)
     try:
         while True:
@@ -21,7 +23,9 @@ async def fan_out(socket: WebSocket) -> None:
             for other in list(room):
                 if other is not socket:
                     await other.send_text(message)
-    except WebSocketDisconnect:
+    except (WebSocketDisconnect, RuntimeError):
+        pass
+    finally:
         room.discard(socket)
 
 
@@ -35,7 +39,13 @@ async def echo(socket: WebSocket) -> None:
 
 
 uvicorn.run(
-    Starlette(routes=[WebSocketRoute("/", fan_out), WebSocketRoute("/echo", echo)]),
+    Starlette(
+        routes=[
+            WebSocketRoute("/", fan_out),
+            WebSocketRoute("/room/{number}", fan_out),
+            WebSocketRoute("/echo", echo),
+        ]
+    ),
     port=int(sys.argv[1]),
     ssl_certfile=sys.argv[2],
     ssl_keyfile=sys.argv[3],

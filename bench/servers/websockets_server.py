@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+from collections import defaultdict
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-room: set[ServerConnection] = set()
+rooms: defaultdict[str, set[ServerConnection]] = defaultdict(set)
 
 
 async def handle(connection: ServerConnection) -> None:
-    if connection.request is not None and connection.request.path == "/echo":
+    path = connection.request.path if connection.request is not None else "/"
+    if path == "/echo":
         async for message in connection:
             await connection.send(message)
         return
+    room = rooms[path]
     room.add(connection)
     try:
         async for message in connection:

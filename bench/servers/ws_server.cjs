@@ -6,13 +6,15 @@ const { WebSocket, WebSocketServer } = require("ws");
 const [port, certificate, key] = process.argv.slice(2);
 const server = createServer({ cert: readFileSync(certificate), key: readFileSync(key) });
 const sockets = new WebSocketServer({ server });
-const room = new Set();
+const rooms = new Map();
 
 sockets.on("connection", (socket, request) => {
   if (request.url === "/echo") {
     socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }));
     return;
   }
+  if (!rooms.has(request.url)) rooms.set(request.url, new Set());
+  const room = rooms.get(request.url);
   room.add(socket);
   socket.on("close", () => room.delete(socket));
   socket.on("message", (data, isBinary) => {

@@ -4,10 +4,23 @@ before application code sees it.
 This is the public API; everything else may change between releases.
 """
 
+from sockade.errors import RejectedError
 from sockade.guard.identity import Identity
 from sockade.messaging.application import Sockade
-from sockade.messaging.channels import History, Message
 from sockade.messaging.connection import Connection
+from sockade.messaging.types import History, Length, Message, days, hours, minutes
 from sockade.protocol.codes import CloseCode
 
-__all__ = ["CloseCode", "Connection", "History", "Identity", "Message", "Sockade"]
+__all__ = [
+    "CloseCode",
+    "Connection",
+    "History",
+    "Identity",
+    "Length",
+    "Message",
+    "RejectedError",
+    "Sockade",
+    "days",
+    "hours",
+    "minutes",
+]

@@ -1,74 +1,78 @@
 """The chat that `sockade serve` runs when no application is named.
 
-Everyone is in one room. `WS /` speaks plain text, as in `examples/chat.py`; `WS /chat`, which the page uses, carries
-the same conversation as JSON objects that say who speaks. Who that is, the server alone decides.
+Its rooms are channels, `room:NAME`; the page speaks the channel protocol. Everyone who is signed in may be in any room,
+and everyone is in the lobby. Who speaks and when, the server alone says: what a client publishes holds its text and
+nothing else about it.
+
+`WS /` speaks plain text, as in `examples/chat.py`, and hears and is heard in the lobby: a text said there is published
+in the lobby, in the name of whoever said it, and what is said in the lobby is relayed to `/` as plain text. Plain
+connections are not listed among those who are here, for they are in no channel, and get no history.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import msgspec
+import re
+from typing import TYPE_CHECKING, Annotated, Any
 
 from sockade.messaging.application import Sockade
+from sockade.messaging.types import History, Length, Message, days
 
 if TYPE_CHECKING:
-    from sockade.clock import Clock
+    from sockade.guard.identity import Identity
     from sockade.messaging.connection import Connection
 
-PLAIN, PAGE = "/", "/chat"
+PLAIN = "/"
+LOBBY = "room:lobby"
+ROOM = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
+"""What a room may be called: names in which no two look alike."""
 TEXT_CHARACTERS = 2_000
+HISTORY = History(size=100, ttl=days(7))
 
 
-class Say(msgspec.Struct, forbid_unknown_fields=True):
-    """What the page sends."""
+class Say(Message, frozen=True):
+    """What the page publishes."""
 
-    text: str
+    text: Annotated[str, Length(1, TEXT_CHARACTERS)]
+    ref: Annotated[str, Length(0, 36)] = ""
+    """The sender's own mark, by which its page knows the message again; others read nothing from it."""
 
 
-def chat_application(clock: Clock) -> Sockade:
+class PlainChat:
+    """Everyone hears everyone else, in plain text."""
+
+    def __init__(self, app: Sockade) -> None:
+        self.app = app
+
+    async def on_message(self, connection: Connection, message: str) -> None:
+        if text := message.strip():
+            # First the disk, then the others: everyone hears the same, in the lobby's order.
+            said = {"text": text[:TEXT_CHARACTERS], "from": connection.identity.user}
+            await self.app.publish(LOBBY, said)
+        connection.broadcast(message)
+
+
+class Room:
+    """Who is signed in may join and make any room whose name is one."""
+
+    message = Say
+
+    def may_subscribe(self, identity: Identity, name: str) -> bool:
+        return ROOM.fullmatch(name) is not None
+
+    def may_publish(self, identity: Identity, name: str) -> bool:
+        return ROOM.fullmatch(name) is not None
+
+
+def chat_application() -> Sockade:
     """Return the built-in chat."""
     app = Sockade()
-    here: dict[str, int] = {}
+    app.endpoint(PLAIN)(PlainChat(app))
+    app.channel("room:{name}", history=HISTORY, presence=True, join_leave=True)(Room)
 
-    def to_page(message: dict[str, object], but: Connection | None = None) -> None:
-        app.broadcast(PAGE, msgspec.json.encode(message).decode(), but=but)
-
-    def to_all(connection: Connection, text: str) -> None:
-        message = {"type": "message", "from": connection.identity.user, "text": text, "at": round(clock.wall(), 3)}
-        to_page(message, but=connection)
-        app.broadcast(PLAIN, text, but=connection)
-
-    class Presence:
-        """Keeps who is here, with however many tabs, and tells the pages."""
-
-        async def on_open(self, connection: Connection) -> None:
-            user = connection.identity.user
-            here[user] = here.get(user, 0) + 1
-            if here[user] == 1:
-                to_page({"type": "joined", "user": user}, but=connection)
-
-        async def on_close(self, connection: Connection) -> None:
-            user = connection.identity.user
-            here[user] -= 1
-            if not here[user]:
-                del here[user]
-                to_page({"type": "left", "user": user})
-
-    @app.endpoint(PLAIN)
-    class PlainChat(Presence):
-        async def on_message(self, connection: Connection, message: str) -> None:
-            to_all(connection, message)
-
-    @app.endpoint(PAGE, message=Say)
-    class PageChat(Presence):
-        async def on_open(self, connection: Connection) -> None:
-            await super().on_open(connection)
-            welcome = {"type": "welcome", "you": connection.identity.user, "here": sorted(here)}
-            connection.send(msgspec.json.encode(welcome).decode())
-
-        async def on_message(self, connection: Connection, message: Say) -> None:
-            if text := message.text.strip():
-                to_all(connection, text[:TEXT_CHARACTERS])
+    @app.listen(LOBBY)
+    def relay(data: Any, user: str) -> None:
+        # What came from `/` itself, nobody's client has published.
+        if user:
+            app.broadcast(PLAIN, data["text"])
 
     return app

@@ -21,7 +21,7 @@ from pydantic_settings.exceptions import SettingsError as SourceError
 
 from sockade.errors import SettingsError
 from sockade.exposure import problems
-from sockade.settings import IssuerSettings, Section, Settings
+from sockade.settings import ChannelSettings, IssuerSettings, Section, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 
 PREFIX = "SOCKADE_"
 SECRETS_DIR = "SOCKADE_SECRETS_DIR"
+BENCH_TOKEN = "SOCKADE_BENCH_TOKEN"  # noqa: S105 - a variable's name
+"""Read by `sockade bench`; no setting of a server."""
 CONFIG_NAME = "sockade.toml"
 
 # Tables of tables, one for each name that the operator chose.
-NAMED: dict[str, type[Section]] = {"issuers": IssuerSettings}
-NAMED_PATHS = ("keys_file", "secret_file")
+NAMED: dict[str, type[Section]] = {"issuers": IssuerSettings, "channels": ChannelSettings}
+NAMED_PATHS = ("keys_file", "secret_file", "schema_file")
 TABLES: dict[str, tuple[str, ...]] = {
     table: tuple(info.annotation.model_fields)  # type: ignore[union-attr]  # every other field is a Section
     for table, info in Settings.model_fields.items()
@@ -53,6 +55,7 @@ PATHS = (
     "tls.client_ca",
     "addresses.allow_file",
     "addresses.deny_file",
+    "admin.api_key_file",
 )
 
 
@@ -169,7 +172,7 @@ class _Reading:
 
     def add_environment(self) -> None:
         source = _Environment(_Known, env_prefix=PREFIX, env_nested_delimiter="__")
-        names = [n for n in os.environ if n.upper().startswith(PREFIX) and n.upper() != SECRETS_DIR]
+        names = [n for n in os.environ if n.upper().startswith(PREFIX) and n.upper() not in (SECRETS_DIR, BENCH_TOKEN)]
         self._report_unknown(names, PREFIX, str)
         self._merge(source(), lambda key: f"{PREFIX}{key.replace('.', '__').upper()} ({key})")
 

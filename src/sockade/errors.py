@@ -7,6 +7,7 @@ An outcome that is expected (a refused handshake, a rejected message) is a retur
     │   └── SettingsError   one or more settings are wrong, all of them listed
     ├── FetchError          the key set of an issuer could not be fetched; keys known already stay
     ├── UsageError          a command was called with arguments it cannot use   (exit status 2)
+    ├── RejectedError       application code will not do what a client asks for
     └── StorageError        the database failed; what was asked for has not happened
 """
 
@@ -39,6 +40,18 @@ class SettingsError(StartError):
 
 class UsageError(SockadeError):
     """A command was called with arguments it cannot use."""
+
+
+class RejectedError(SockadeError):
+    """Application code will not do what a client asks for: raised by a hook or a procedure, told to the client.
+
+    The client gets `code` and the message, so neither may hold a secret. Codes of an application's own are 400 to
+    1999; 103, permission denied, is the default.
+    """
+
+    def __init__(self, message: str = "permission denied", code: int = 103) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class FetchError(SockadeError):

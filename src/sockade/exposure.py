@@ -6,6 +6,7 @@ which setting is wrong and what to do. Single values are judged by the models in
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from datetime import UTC, datetime
@@ -17,10 +18,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from sockade.settings import HMAC_ALGORITHMS, IssuerSettings, Section, Settings, is_loopback
+from sockade.settings import HMAC_ALGORITHMS, AdminSettings, IssuerSettings, Section, Settings, is_loopback
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 HOST_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){HOST_LABEL}(?:\.{HOST_LABEL})*", re.IGNORECASE)
 ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^/:@?#\[\]]+)(?::([1-9][0-9]{0,4}))?", re.IGNORECASE)
+
+VARIABLE = re.compile(r"\{(\w*)\}")
 
 HMAC_BYTES = 32  # RFC 7518 §3.2
 
@@ -53,6 +55,10 @@ def problems(settings: Settings, now: datetime | None = None, broken: Collection
         found += _exposed(settings)
     if sound("server.host", "server.names", *PAIR):
         found += _pair(settings, moment)
+    if sound("admin.host", "admin.tls", *PAIR):
+        found += _admin(settings)
+    if sound("admin.api_key_file", "server.data_dir"):
+        found += _api_key(settings)
     if sound("tls.client_ca"):
         found += _client_ca(settings.tls.client_ca, moment)
     if sound("server.data_dir"):
@@ -67,6 +73,8 @@ def problems(settings: Settings, now: datetime | None = None, broken: Collection
         found += _addresses(settings)
     if sound("issuers", *(key for key in broken if key.startswith("credentials."))):
         found += _issuers(settings)
+    if sound("channels"):
+        found += _channels(settings)
     if sound("limits.outbox_bytes", "limits.incomplete_bytes", "limits.message_bytes"):
         found += _limits(settings)
     return found
@@ -79,9 +87,21 @@ def weakened(settings: Settings) -> list[str]:
         found.append(f"origins.allowed lets pages of {', '.join(settings.origins.allowed)} connect.")
     if settings.limits.compression:
         found.append("limits.compression lets a message cost more memory than what came of it.")
+    if settings.credentials.first_message:
+        found.append("credentials.first_message lets strangers hold open sockets until their first message.")
+    if settings.credentials.query_ticket:
+        found.append("credentials.query_ticket lets tickets stand in URLs, which histories and proxies keep.")
     if settings.addresses.trusted_proxies:
         proxies = ", ".join(map(str, settings.addresses.trusted_proxies))
         found.append(f"addresses.trusted_proxies lets {proxies} say which address a client has.")
+    if not is_loopback(settings.admin.host):
+        found.append(f"admin.host lets other machines reach the server API on {settings.admin.host}.")
+    if not settings.admin.tls:
+        found.append("admin.tls is off: whoever takes the port before the server does is shown the API key.")
+    if settings.admin.body_bytes > AdminSettings().body_bytes:
+        found.append(
+            f"admin.body_bytes is {settings.admin.body_bytes}, above the default of {AdminSettings().body_bytes}."
+        )
     for name, issuer in settings.issuers.items():
         longest = IssuerSettings().token_seconds
         if issuer.token_type.lower() != "at+jwt":
@@ -126,8 +146,29 @@ def _pair(settings: Settings, now: datetime) -> Iterator[str]:
     else:
         yield from _certificate(certificate, now)
         yield from _key(key, certificate)
-        if not is_loopback(settings.server.host) and not settings.server.names:
+        hosts = (settings.server.host, settings.admin.host)
+        if not all(map(is_loopback, hosts)) and not settings.server.names:
             yield "server.names is empty: list the host names that clients use for this server."
+
+
+def _admin(settings: Settings) -> Iterator[str]:
+    admin = settings.admin
+    if is_loopback(admin.host):
+        return
+    if not admin.tls:
+        yield f'admin.tls is off and admin.host is "{admin.host}", which others can reach: switch it on.'
+    if settings.tls.certificate is None and settings.tls.key is None:
+        yield (
+            f'admin.host is "{admin.host}", which others can reach, but there is no certificate: '
+            "set tls.certificate and tls.key, or listen on 127.0.0.1."
+        )
+
+
+def _api_key(settings: Settings) -> Iterator[str]:
+    path = settings.api_key_path
+    # Without a key there is no server API; only one that is named has to be there.
+    if settings.admin.api_key_file is not None or os.path.exists(path):
+        yield from _secret("admin.api_key_file", path)
 
 
 def _certificate(path: Path, now: datetime) -> Iterator[str]:
@@ -296,6 +337,23 @@ def _carriers(settings: Settings) -> Iterator[str]:
     accepted = settings.credentials
     if not (accepted.cookie or accepted.bearer or accepted.ticket):
         yield "credentials.cookie, credentials.bearer and credentials.ticket are all off: switch one on."
+    if accepted.query_ticket and not accepted.ticket:
+        yield "credentials.query_ticket is on and credentials.ticket off: switch both on or both off."
+
+
+def _channels(settings: Settings) -> Iterator[str]:
+    for name, channel in settings.channels.items():
+        table = f"channels.{name}"
+        if (channel.history_size > 0) != (channel.history_seconds > 0):
+            yield f"{table} has only one of history_size and history_seconds: set both, or neither."
+        if channel.cache and not channel.history_size:
+            yield f"{table}.cache gives the latest publication, but none is kept: set history_size and history_seconds."
+        if channel.personal and set(VARIABLE.findall(channel.pattern)) != {"user"}:
+            yield f"{table}.personal needs a pattern with {{user}} and no other variable, such as news:{{user}}."
+        if channel.personal and channel.subscribe not in (("everyone",), ("owner",)):
+            yield f"{table}.personal is for its user alone: leave {table}.subscribe out."
+        if channel.schema_file is not None and not channel.schema_file.is_file():
+            yield f"{table}.schema_file ({channel.schema_file}) is not a file: name a JSON Schema."
 
 
 def _issuers(settings: Settings) -> Iterator[str]:
@@ -309,6 +367,8 @@ def _issuers(settings: Settings) -> Iterator[str]:
         taken.setdefault(issuer.issuer, f"{table}.issuer")
         if not issuer.audience:
             yield f"{table}.audience is not set: tokens for any service would be accepted, write what aud must be."
+        if issuer.subscription_token_type.lower() == issuer.token_type.lower():
+            yield f"{table}.subscription_token_type is its token_type too: a token for one channel would open them all."
         yield from _keys_of(table, issuer)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import importlib
 import logging
 import signal
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ from uvicorn.server import ServerState
 
 from sockade.api.application import http_application
 from sockade.api.auth import auth_routes
+from sockade.api.endpoint import Desk
+from sockade.api.server_api import NodeFacts, admin_limits, server_api_routes
+from sockade.brokers.memory import MemoryBroker
+from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
 from sockade.chat import chat_application
 from sockade.clock import SystemClock
@@ -23,17 +28,23 @@ from sockade.doors.http import HttpDoor, http_config
 from sockade.doors.listener import Listener
 from sockade.doors.ports import bind
 from sockade.doors.reload import CurrentAddresses, CurrentContext, Reloading
-from sockade.errors import SettingsError
+from sockade.errors import SettingsError, UsageError
 from sockade.exposure import problems, weakened
+from sockade.guard.addresses import AddressRules
 from sockade.guard.identity import Carrier
 from sockade.guard.limiter import Limiter
 from sockade.guard.origin import canonical_origin
-from sockade.guard.policy import LOOPBACK_NAMES, Policy, own_origins
+from sockade.guard.policy import LOOPBACK_NAMES, Policy, own_origins, served_names
+from sockade.identity.api_keys import read_api_key
+from sockade.identity.attempts import Attempts
 from sockade.identity.authority import Authority
 from sockade.identity.keys import ServerKeys
 from sockade.identity.passwords import Passwords
-from sockade.messaging.client import PATH as CHANNELS
-from sockade.messaging.client import ChannelProtocol
+from sockade.messaging.channel_protocol import PATH as CHANNELS
+from sockade.messaging.channel_protocol import ChannelProtocol
+from sockade.messaging.channels import configured
+from sockade.messaging.client import Services
+from sockade.messaging.control import Control
 from sockade.messaging.hub import SWEEP_SECONDS, Hub
 from sockade.messaging.node import Node
 from sockade.protocol.codes import CloseCode
@@ -47,14 +58,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from sockade.clock import Clock
     from sockade.doors.listener import Connect, Peer
     from sockade.guard.identity import Identity, SessionId
+    from sockade.identity.api_keys import ApiKey
     from sockade.messaging.application import Sockade
     from sockade.messaging.connection import Connection
     from sockade.settings import Settings
 
 INTERRUPTED = 130
 """128 + SIGINT: what shells expect of a program that was interrupted."""
+
+INCOMING_BYTES, OUTGOING_BYTES = 16_384 + 512, 2 * (16_384 + 512)
+"""What aiofastnet holds for each connection: room for a whole TLS record, and for two that leave together. Its own
+256 KiB each make two mappings a connection, of which the system gives a process 65,530 (vm.max_map_count)."""
 
 logger = logging.getLogger("sockade.server")
 
@@ -66,6 +83,8 @@ class Started:
     url: str
     link: str | None
     """A sign-in link, as long as nobody could sign in with a password."""
+    api: str | None
+    """The address of the server API, where there is a key for it."""
     data_dir: Path
     protected: tuple[str, ...]
     weakened: tuple[str, ...]
@@ -80,30 +99,55 @@ def run(settings: Settings, application: Sockade | None, announce: Callable[[Sta
     """
     if found := problems(settings):
         raise SettingsError(found)
-    sockets = bind(settings.server.host, settings.server.port)
-    try:
-        with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
-            return runner.run(Server(settings, application, sockets).serve(announce))
-    finally:
-        for sock in sockets:
-            sock.close()
+    key = read_api_key(settings.api_key_path)
+    with ExitStack() as stack:
+        sockets = taken(stack, bind(settings.server.host, settings.server.port))
+        administration = None
+        if key is not None:
+            admin = settings.admin
+            administration = Administration(key, taken(stack, bind(admin.host, admin.port, "admin")))
+        runner = stack.enter_context(asyncio.Runner(loop_factory=loop_factory(settings)))
+        return runner.run(Server(settings, application, sockets, administration).serve(announce))
+
+
+@dataclass(frozen=True, slots=True)
+class Administration:
+    """What the admin listener is made with."""
+
+    key: ApiKey
+    sockets: list[socket.socket]
+
+    @property
+    def port(self) -> int:
+        """The port that it was given."""
+        port: int = self.sockets[0].getsockname()[1]
+        return port
 
 
 class Server:
     """One process: everything that is constructed, and when it ends."""
 
-    def __init__(self, settings: Settings, application: Sockade | None, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        application: Sockade | None,
+        sockets: list[socket.socket],
+        administration: Administration | None = None,
+    ) -> None:
         self.settings = settings
         self.sockets = sockets
+        self.administration = administration
         self.port: int = sockets[0].getsockname()[1]
         self.clock = SystemClock()
         self.pages = application is None
-        self.application = application or chat_application(self.clock)
+        self.application = application or chat_application()
+        declare_channels(settings, self.application)
         self.policy = policy_of(settings, self.port, self.application)
         self.weakened = tuple(weakened(settings))
         self.draining = False
         self.status = 0
-        self.broker: SqliteBroker | None = None
+        self.broker: RoutedBroker | None = None
+        self.node: Node | None = None
 
     async def serve(self, announce: Callable[[Started], None]) -> int:
         """Provision, serve until told to stop, and drain."""
@@ -114,8 +158,13 @@ class Server:
             self.loop.add_signal_handler(signal.SIGINT, self.interrupt, stop)
             self.loop.add_signal_handler(signal.SIGHUP, self.reloading.hurry)
             self.listener.start(self.sockets)
+            if self.administration is not None and self.admin_listener is not None:
+                self.admin_listener.start(self.administration.sockets)
             self.audit.record(Event.STARTUP, detail=f"port {self.port}")
             announce(await self.started())
+            # What is there by now stays: it need not be looked through each time the collector looks for circles.
+            gc.collect()
+            gc.freeze()
             tasks = [asyncio.create_task(self.keep_house()), asyncio.create_task(self.reloading.run())]
             await stop.wait()
             for task in tasks:
@@ -126,7 +175,8 @@ class Server:
     def interrupt(self, stop: asyncio.Event) -> None:
         """Stop on Ctrl-C, and at once on the second."""
         if stop.is_set():
-            self.listener.drop_all()
+            for listener in self.listeners:
+                listener.drop_all()
         self.status = INTERRUPTED
         stop.set()
 
@@ -137,7 +187,8 @@ class Server:
         self.audit = AuditTrail(self.clock)
         self.tls = CurrentContext(settings, self.clock)
         self.addresses = CurrentAddresses(settings.addresses)
-        self.reloading = Reloading(self.tls, self.addresses, self.addresses_changed)
+        self.admin_tls = admin_context(settings, self.tls, self.clock)
+        self.reloading = Reloading({self.tls, self.admin_tls}, self.addresses, self.addresses_changed)
         database = await Database.open(settings.server.data_dir)
         stack.push_async_callback(database.close)
         passwords = Passwords()
@@ -156,7 +207,8 @@ class Server:
             self.connection_closed,
             self.authority.seen,
         )
-        self.application.bind(self.hub, await self.open_channels(stack))
+        control = await self.open_channels(stack)
+        self.application.bind(self.hub, control, self.authority.subscription_token)
         self.admission = Admission(
             self.policy, limits, self.application, self.authority, self.hub, self.audit, self.clock
         )
@@ -171,18 +223,28 @@ class Server:
             self.audit,
             self.clock,
         )
+        self.admin_listener = self.administer(self.administration, control) if self.administration else None
+        self.listeners = [self.listener, *([self.admin_listener] if self.admin_listener else [])]
 
-    async def open_channels(self, stack: AsyncExitStack) -> Node | None:
-        """Start the channels, where the application declares any, and the endpoint that speaks their protocol."""
-        if not self.application.channels.declared:
+    async def open_channels(self, stack: AsyncExitStack) -> Control | None:
+        """Start the channels, where any are declared, and the endpoint that speaks their protocol."""
+        application = self.application
+        if not application.speaks_channels:
             return None
-        self.broker = SqliteBroker(self.settings.server.data_dir, self.clock)
-        node = Node(self.broker, self.application.channels, self.clock)
-        await node.start()
+        disk = SqliteBroker(self.settings.server.data_dir, self.clock)
+        self.broker = RoutedBroker(disk, MemoryBroker(self.clock), application.channels.is_durable)
+        self.node = Node(self.broker, application.channels, self.clock, application.listeners)
+        await self.node.start()
         stack.push_async_callback(self.broker.close)
-        endpoint = ChannelProtocol(node, functools.partial(self.authority.verify, origin=None)).endpoint()
-        self.application.endpoints[endpoint.path] = endpoint
-        return node
+        services = Services(
+            self.node,
+            functools.partial(self.authority.verify, origin=None),
+            self.authority.grant,
+            application.procedures,
+            application.send_handler,
+        )
+        application.endpoints[CHANNELS] = ChannelProtocol(services).endpoint()
+        return Control(self.node)
 
     def door(self) -> Callable[[Peer], asyncio.Protocol]:
         """Return what makes the protocol of a connection that has come through TLS."""
@@ -201,13 +263,54 @@ class Server:
             config, self.http_state, peer, self.admission, self.settings.limits, self.audit, self.loop
         )
 
+    def administer(self, administration: Administration, control: Control | None) -> Listener:
+        """Return the listener of the server API: the public one's parts, with names, limits and rules of its own."""
+        settings, admin = self.settings, self.settings.admin
+        limits = admin_limits(settings.limits, admin.body_bytes)
+        # No page may connect here, and no path speaks WebSocket.
+        policy = Policy(served_names(admin.host, settings.server.names), origins=frozenset(), paths=frozenset())
+        desk = Desk(
+            self.authority,
+            settings.model_copy(update={"limits": limits}),
+            self.audit,
+            self.clock,
+            policy,
+            frozenset(),
+            Attempts(limits),
+            public_origin="",
+        )
+        node = NodeFacts(self.clock.short_id(), self.url.removeprefix("https://"), self.clock.monotonic())
+        routes = server_api_routes(desk, administration.key, control, node)
+        config = http_config(
+            http_application(routes, policy, self.audit, self.clock, self.unready, self.weakened, pages=False)
+        )
+        admission = Admission(policy, limits, self.application, self.authority, self.hub, self.audit, self.clock)
+        local = AddressRules()  # [addresses] is about clients; whoever is on this machine is none.
+        return Listener(
+            self.loop,
+            limits,
+            (lambda: local) if is_loopback(admin.host) else (lambda: self.addresses.rules),
+            (lambda: self.admin_tls.context) if admin.tls else None,
+            lambda peer: HttpDoor(config, self.http_state, peer, admission, limits, self.audit, self.loop),
+            connector(settings, self.loop),
+            self.audit,
+            self.clock,
+        )
+
     @property
     def url(self) -> str:
         """The address to open in a browser."""
-        host = self.settings.server.names[0] if self.settings.server.names else self.settings.server.host
-        if host in LOOPBACK_NAMES or is_loopback(host):
-            host = "localhost" if host in LOOPBACK_NAMES else host
-        return f"https://{f'[{host}]' if ':' in host else host}:{self.port}"
+        server = self.settings.server
+        return f"https://{authority_of(server.names[0] if server.names else server.host, self.port)}"
+
+    @property
+    def api_url(self) -> str | None:
+        """Where the server API is; None where there is no key for it."""
+        if self.administration is None:
+            return None
+        admin, names = self.settings.admin, self.settings.server.names
+        host = names[0] if names and not is_loopback(admin.host) else admin.host
+        return f"{'https' if admin.tls else 'http'}://{authority_of(host, self.administration.port)}/api"
 
     async def started(self) -> Started:
         """Return what the operator is told."""
@@ -219,6 +322,7 @@ class Server:
         return Started(
             url=self.url,
             link=link,
+            api=self.api_url,
             data_dir=self.settings.server.data_dir,
             protected=(
                 "TLS 1.2 and 1.3",
@@ -246,18 +350,22 @@ class Server:
                 await self.authority.poll()
             except Exception:
                 logger.exception("cannot look for ended sessions")
+            if self.node is not None:
+                await self.node.sweep()
 
     async def drain(self) -> None:
         """Take nothing new, tell everyone to come back later, and wait for them within the limit."""
         self.draining = self.admission.draining = True
-        self.listener.stop()
+        for listener in self.listeners:
+            listener.stop()
         for connection in list(self.http_state.connections):
             connection.shutdown()
         seconds = self.settings.server.drain_seconds
         end = self.loop.time() + seconds
         await self.hub.drain(CloseCode.SERVICE_RESTART, "the server is restarting", seconds * 0.9)
-        await self.listener.wait_empty(end - self.loop.time())
-        self.listener.drop_all()
+        for listener in self.listeners:
+            await listener.wait_empty(end - self.loop.time())
+            listener.drop_all()
         await asyncio.sleep(0)
         self.audit.record(Event.SHUTDOWN)
         self.audit.flush()
@@ -274,7 +382,8 @@ class Server:
 
     def addresses_changed(self) -> None:
         """Let new address lists hold for what is open."""
-        self.listener.enforce_rules()
+        for listener in self.listeners:
+            listener.enforce_rules()
         for connection in list(self.hub.connections):
             if not self.addresses.rules.permits(connection.address):
                 connection.close(CloseCode.FORBIDDEN, "address not permitted")
@@ -296,14 +405,19 @@ class Server:
         )
 
 
+def declare_channels(settings: Settings, application: Sockade) -> None:
+    """Add the channels of the settings to those of the application. Raises SettingsError."""
+    try:
+        for name, channel in settings.channels.items():
+            application.channels.add(configured(name, channel))
+    except UsageError as error:
+        raise SettingsError([f"channels.{name}: {error}."]) from error
+
+
 def policy_of(settings: Settings, port: int, application: Sockade) -> Policy:
     """Return what handshakes are compared with."""
-    server, credentials = settings.server, settings.credentials
-    names = {name.lower() for name in server.names}
-    if is_loopback(server.host):
-        names.update(LOOPBACK_NAMES)
-    if server.host not in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
-        names.add(server.host.lower())
+    credentials = settings.credentials
+    names = served_names(settings.server.host, settings.server.names)
     allowed = {origin for text in settings.origins.allowed if (origin := canonical_origin(text)) is not None}
     switches = {
         Carrier.COOKIE: credentials.cookie,
@@ -311,11 +425,39 @@ def policy_of(settings: Settings, port: int, application: Sockade) -> Policy:
         Carrier.TICKET: credentials.ticket,
     }
     return Policy(
-        names=frozenset(names),
+        names=names,
         origins=own_origins(names, port) | allowed,
-        paths=frozenset(application.endpoints) | ({CHANNELS} if application.channels.declared else set()),
+        paths=frozenset(application.endpoints) | ({CHANNELS} if application.speaks_channels else set()),
         carriers=frozenset(carrier for carrier, on in switches.items() if on),
+        first_message=CHANNELS if credentials.first_message else None,
+        query_ticket=credentials.query_ticket,
     )
+
+
+def authority_of(host: str, port: int) -> str:
+    """Return the authority of a URL (RFC 3986 §3.2) with this machine called by its name."""
+    if host in LOOPBACK_NAMES:
+        host = "localhost"
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def admin_context(settings: Settings, public: CurrentContext, clock: Clock) -> CurrentContext:
+    """Return the TLS context of the admin listener.
+
+    On loopback it is that of the local CA: no public certificate is for a name of this machine, and whoever could not
+    verify it would rather not look at all.
+    """
+    if settings.tls.certificate is None or not is_loopback(settings.admin.host):
+        return public
+    local = settings.tls.model_copy(update={"certificate": None, "key": None})
+    return CurrentContext(settings.model_copy(update={"tls": local}), clock)
+
+
+def taken(stack: ExitStack, sockets: list[socket.socket]) -> list[socket.socket]:
+    """Return sockets that are closed at the end, whatever happens."""
+    for sock in sockets:
+        stack.callback(sock.close)
+    return list(sockets)
 
 
 def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -335,7 +477,12 @@ def connector(settings: Settings, loop: asyncio.AbstractEventLoop) -> Connect:
     """Return what runs TLS on an accepted socket: aiofastnet where it is installed and wanted, else the loop."""
     if settings.server.fast:
         try:
-            return functools.partial(importlib.import_module("aiofastnet").connect_accepted_socket, loop)
+            return functools.partial(
+                importlib.import_module("aiofastnet").connect_accepted_socket,
+                loop,
+                ssl_incoming_bio_size=INCOMING_BYTES,
+                ssl_outgoing_bio_size=OUTGOING_BYTES,
+            )
         except ImportError:
             pass
     return loop.connect_accepted_socket

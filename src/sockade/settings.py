@@ -83,6 +83,10 @@ class CredentialSettings(Section):
     cookie: bool = True
     bearer: bool = True
     ticket: bool = True
+    first_message: bool = False
+    """Let the channel protocol's `connect` carry the token: until then a stranger holds an open socket."""
+    query_ticket: bool = False
+    """Let a ticket stand in the URL, which ends up in logs and histories."""
     issuer: str = "sockade"
     audience: str = "sockade"
     access_token_seconds: Annotated[float, Field(gt=0, le=900)] = 300
@@ -110,6 +114,8 @@ class IssuerSettings(Section):
     algorithms: tuple[Algorithm, ...] = ()
     """Of one family; empty means EdDSA and ES256, or HS256 where there is a secret."""
     token_type: Annotated[str, Field(min_length=1)] = "at+jwt"  # noqa: S105 - a media type
+    subscription_token_type: Annotated[str, Field(min_length=1)] = "subscription+jwt"  # noqa: S105 - a media type
+    """`typ` of its tokens for one channel; another one than that of its access tokens."""
     token_seconds: Annotated[float, Field(gt=0, le=86_400)] = 900
     role_claim: str = ""
     scope_claim: str = "scope"
@@ -193,6 +199,55 @@ class LimitSettings(Section):
     unauthenticated: Count = 2_000
 
 
+VARIABLE = r"\{[a-z_][a-z0-9_]*\}"
+Right = Annotated[str, Field(pattern=rf"^(everyone|owner|role:[a-z][a-z0-9_-]{{0,31}}|scope:([!-z|~]|{VARIABLE})+)$")]
+"""Who: `everyone` who is admitted; `owner`, the user whom the variable `user` names; a role; a scope, in which a
+variable of the pattern may stand."""
+Rights = tuple[Right, ...]
+
+
+class ChannelSettings(Section):
+    """`[channels.NAME]`: channels whose names fit a pattern, and who may do what in them. One right is enough."""
+
+    pattern: str = ""
+    """Such as `room:{name}`; unset, the one channel that is called NAME."""
+    subscribe: Rights = ("everyone",)
+    publish: Rights = ()
+    see_presence: Rights | None = None
+    """Unset: whoever may subscribe."""
+    see_history: Rights | None = None
+    token: bool = False
+    """Whether a subscription token for the channel lets its user subscribe as well."""
+    personal: bool = False
+    """Every connection of the user whom the variable `user` names is subscribed by the server, and nobody else may."""
+    history_size: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    history_seconds: Annotated[float, Field(ge=0, le=366 * 86_400)] = 0
+    cache: bool = False
+    """Whoever comes gets the latest publication, instead of all that was missed."""
+    durability: Literal["disk", "memory"] = "disk"
+    """What an acknowledgement outlives: the loss of power, or nothing."""
+    presence: bool = False
+    join_leave: Literal["off", "connection", "user"] = "off"
+    """Whether others are told who comes and goes: each connection, or each user with all tabs once."""
+    messages_per_second: Annotated[float, Field(ge=0, le=10_000_000)] = 0
+    """Publications a second of one user in one channel; 0 for no limit besides those of `[limits]`."""
+    message_burst: Count = 10
+    schema_file: FilePath | None = None
+    """The JSON Schema that publications of clients must fit."""
+
+
+class AdminSettings(Section):
+    """`[admin]`: where the server API listens. It does where there is an API key, and nowhere without one."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8444
+    tls: bool = True
+    """Off, and only on loopback, it speaks HTTP without TLS."""
+    api_key_file: FilePath | None = None
+    """Unset: `api.key` in the data directory, which `sockade init` makes."""
+    body_bytes: ByteCount = 1_048_576
+
+
 class LogSettings(Section):
     """`[log]`: `auto` is readable on a terminal and JSON elsewhere."""
 
@@ -211,7 +266,14 @@ class Settings(Section):
     issuers: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")], IssuerSettings] = {}
     sessions: SessionSettings = SessionSettings()
     limits: LimitSettings = LimitSettings()
+    channels: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")], ChannelSettings] = {}
+    admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def api_key_path(self) -> Path:
+        """Where the API key is, if there is one."""
+        return self.admin.api_key_file or self.server.data_dir / "api.key"
 
 
 def is_loopback(host: str) -> bool:

@@ -126,6 +126,26 @@ def test_init_leaves_what_check_finds_fine(sockade: Sockade, folder: Path) -> No
     assert sockade("check")[:2] == (0, "The settings are fine.\n")
 
 
+def test_init_makes_an_api_key_and_tells_where_but_not_what(sockade: Sockade, folder: Path) -> None:
+    path = folder / ".sockade" / "api.key"
+    out = "".join(sockade("init")[1:])
+    key = path.read_text().strip()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(key) == 43
+    assert ".sockade/api.key" in out
+    assert key not in out
+    assert "API key" not in sockade("init")[1]
+    assert path.read_text().strip() == key
+
+
+def test_init_makes_no_key_beside_one_that_is_named(sockade: Sockade, folder: Path) -> None:
+    (folder / "backend.key").write_text("k" * 43)
+    (folder / "backend.key").chmod(0o600)
+    Path("sockade.toml").write_text("[admin]\napi_key_file = 'backend.key'\n")
+    assert sockade("init")[0] == 0
+    assert not (folder / ".sockade" / "api.key").exists()
+
+
 def test_every_line_of_the_settings_file_is_a_setting(sockade: Sockade) -> None:
     sockade("init")
     path = Path("sockade.toml")

@@ -1,5 +1,6 @@
 import json
 import os
+from base64 import urlsafe_b64decode
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,19 @@ def test_a_new_token_in_json_is_the_answer_of_a_sign_in(sockade: Sockade) -> Non
     answer = json.loads(sockade("token", "new", "ann", "--json")[1])
     assert set(answer) == {"user", "access_token", "refresh_token", "expires_in"}
     assert (answer["user"], answer["expires_in"]) == ("ann", 300)
+
+
+def test_a_token_for_a_channel_signs_nobody_in(sockade: Sockade) -> None:
+    add(sockade)
+    status, out, err = sockade("token", "new", "ann", "--channel", "room:a")
+    assert status == 0
+    assert "For ann in room:a" in err
+    claims = json.loads(urlsafe_b64decode(out.split(".")[1] + "=="))
+    assert (claims["sub"], claims["channel"]) == ("ann", "room:a")
+    # It is no access token.
+    assert sockade("token", "inspect", stdin=out)[0] == 1
+    assert json.loads(sockade("token", "new", "ann", "--channel", "room:a", "--json")[1])["channel"] == "room:a"
+    assert "sessions ended: 0" in sockade("user", "disable", "ann")[1]
 
 
 def test_a_token_of_another_server_is_refused(sockade: Sockade) -> None:

@@ -21,6 +21,7 @@ class Started:
 
     url: str = "https://localhost:8443"
     link: str | None = "https://localhost:8443/#link=" + "x" * 43
+    api: str | None = "https://localhost:8444/api"
     data_dir: Path = Path(".sockade")
     protected: tuple[str, ...] = ("TLS 1.2 and 1.3", "origin and host checked")
     weakened: tuple[str, ...] = ()
@@ -38,13 +39,22 @@ def shown(started: Started, stream: io.StringIO | None = None) -> str:
 
 def test_panel_says_all_a_newcomer_needs() -> None:
     text = shown(Started())
-    for part in (Started.url, str(Started.link), ".sockade", "TLS 1.2 and 1.3", "nothing", "sockade user add NAME"):
+    for part in (
+        Started.url,
+        str(Started.link),
+        str(Started.api),
+        ".sockade",
+        "TLS 1.2 and 1.3",
+        "nothing",
+        "sockade user add NAME",
+    ):
         assert part in text
     assert "sockade cert trust" in text
 
 
 def test_panel_leaves_out_what_there_is_not() -> None:
-    text = shown(Started(link=None, local_ca=False))
+    text = shown(Started(link=None, api=None, local_ca=False))
+    assert "API" not in text
     assert "Sign in" not in text
     assert "Trust" not in text
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sockade.brokers.memory import MemoryBroker
+from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
 from sockade.clock import SteppedClock
 from sockade.messaging.broker import IDEMPOTENCY_SECONDS, META_SECONDS, Broker, Draft, Keep, Position, Publication
@@ -39,10 +40,20 @@ class Bench:
         return [one.data.decode() for one in history.publications]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+def make(kind: str, folder: Path, clock: SteppedClock) -> Broker:
+    match kind:
+        case "memory":
+            return MemoryBroker(clock)
+        case "sqlite":
+            return SqliteBroker(folder, clock)
+    # One channel of the suite is kept in memory, the rest on the disk.
+    return RoutedBroker(SqliteBroker(folder, clock), MemoryBroker(clock), lambda name: name != "other")
+
+
+@pytest.fixture(params=["memory", "sqlite", "routed"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     clock = SteppedClock()
-    broker: Broker = MemoryBroker(clock) if request.param == "memory" else SqliteBroker(tmp_path, clock)
+    broker = make(request.param, tmp_path, clock)
     bench = Bench(broker, clock)
     await broker.start(bench.deliver)
     yield bench
@@ -114,6 +125,15 @@ async def test_a_stream_begins_with_the_first_look_at_it(bench: Bench) -> None:
     assert seen.offset == 0
     assert await bench.publish("a") == Position(1, seen.epoch)
     assert (await bench.broker.history("other")).top.epoch != seen.epoch
+
+
+async def test_a_first_look_beside_first_publications_misses_none_of_them(bench: Bench) -> None:
+    for number in range(20):
+        name = f"room {number}"
+        publishing = [bench.broker.publish(name, Draft(b"x", bench.clock.wall()), KEEP) for _ in range(2)]
+        history = await bench.broker.history(name, since=0)
+        assert [one.offset for one in history.publications] == list(range(1, history.top.offset + 1))
+        await asyncio.gather(*publishing)
 
 
 async def test_removed_history_keeps_its_position(bench: Bench) -> None:

@@ -116,6 +116,7 @@ def test_old_tls_is_refused(server: RunningServer) -> None:
 
 
 def test_kept_connection_serves_requests_and_then_an_upgrade(server: RunningServer) -> None:
+    token = server.token().encode()
     with server.raw() as sock:
         for _ in range(3):
             sock.sendall(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
@@ -123,9 +124,7 @@ def test_kept_connection_serves_requests_and_then_an_upgrade(server: RunningServ
             assert status(answer) == 200
             if b"ok" not in answer:
                 sock.recv(65_536)
-        sock.sendall(
-            b"GET / HTTP/1.1\r\n" + UPGRADE + b"Authorization: Bearer " + server.token().encode() + b"\r\n\r\n"
-        )
+        sock.sendall(b"GET / HTTP/1.1\r\n" + UPGRADE + b"Authorization: Bearer " + token + b"\r\n\r\n")
         assert status(sock.recv(65_536)) == 101
 
 

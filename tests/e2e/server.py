@@ -19,8 +19,8 @@ CONFIG = f"[limits]\n{ROOMY}"
 class PageServer(RunningServer):
     """`sockade serve` with the built-in chat."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, CONFIG)
+    def __init__(self, folder: Path, config: str = CONFIG) -> None:
+        super().__init__(folder, config)
 
     @property
     def url(self) -> str:

@@ -15,7 +15,8 @@ from joserfc.jwk import OKPKey
 from sockade.clock import SteppedClock
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Identity, Secret, SessionId
-from sockade.identity.keys import ServerKeys
+from sockade.identity import tokens
+from sockade.identity.keys import ServerKeys, SigningKey
 from sockade.identity.stores import Session, SessionKind
 from sockade.identity.tokens import REGISTRY, AccessTokens
 from sockade.settings import CredentialSettings
@@ -173,6 +174,74 @@ def test_a_changed_signature_or_payload_is_refused(forge: Forge) -> None:
     head, _, signature = forge.sign(forge.header, forge.claims).reveal().split(".")
     forged = f"{head}.{b64(json.dumps(forge.claims | {'role': 'admin'}))}.{signature}"
     assert reason(forge.tokens.verify(Secret(forged))) == "token_invalid"
+
+
+class TestRemembered:
+    """A token that is shown again: its signature is not verified anew, and everything else is judged each time."""
+
+    @pytest.fixture
+    def verifications(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        seen: list[str] = []
+
+        def counted(token: str, *args: Any, **kwargs: Any) -> Any:
+            seen.append(token)
+            return deserialize(token, *args, **kwargs)
+
+        deserialize = jws.deserialize_compact
+        monkeypatch.setattr(jws, "deserialize_compact", counted)
+        return seen
+
+    def test_one_signature_is_verified_once(self, forge: Forge, verifications: list[str]) -> None:
+        token, other = forge.tokens.issue(forge.session)[0], forge.tokens.issue(forge.session)[0]
+        first = forge.tokens.prove(token)
+        assert not isinstance(first, Refuse)
+        assert forge.tokens.prove(token) == first
+        assert len(verifications) == 1
+        assert forge.tokens.prove(other) != first
+        assert len(verifications) == 2
+
+    def test_times_are_judged_each_time(self, forge: Forge) -> None:
+        token, _ = forge.tokens.issue(forge.session)
+        assert isinstance(forge.tokens.verify(token), Identity)
+        forge.clock.step(300 + 30)
+        assert reason(forge.tokens.verify(token)) == "token_expired"
+        forge.clock.step(-300 - 30 - 100)
+        assert reason(forge.tokens.verify(token)) == "token_invalid"
+
+    def test_a_key_that_is_gone_verifies_nothing_any_more(self, forge: Forge) -> None:
+        token = forge.sign(forge.header, forge.claims)
+        assert isinstance(forge.tokens.verify(token), Identity)
+        forge.keys.found = ServerKeys.open(forge.keys._folder / "others", now=NOW).found
+        assert reason(forge.tokens.verify(token)) == "token_invalid"
+
+    def test_another_key_under_its_id_does_not_take_over(self, forge: Forge) -> None:
+        token = forge.sign(forge.header, forge.claims)
+        assert isinstance(forge.tokens.verify(token), Identity)
+        (ours,) = forge.keys.found
+        forge.keys.found = [SigningKey(ours.made_at, ours.kid, OKPKey.generate_key("Ed25519"))]
+        assert reason(forge.tokens.verify(token)) == "token_invalid"
+
+    def test_no_character_of_it_may_change(self, forge: Forge) -> None:
+        token = forge.sign(forge.header, forge.claims).reveal()
+        assert isinstance(forge.tokens.verify(Secret(token)), Identity)
+        for at in range(len(token)):
+            changed = token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1 :]
+            if at == len(token) - 1 and isinstance(forge.tokens.verify(Secret(changed)), Identity):
+                continue  # the last character of base64url carries bits that nobody reads
+            assert reason(forge.tokens.verify(Secret(changed))) == "token_invalid"
+
+    def test_what_is_refused_is_not_remembered(self, forge: Forge, verifications: list[str]) -> None:
+        bad = forge.sign(forge.header, forge.claims, OKPKey.generate_key("Ed25519"))
+        for _ in range(2):
+            assert reason(forge.tokens.verify(bad)) == "token_invalid"
+        assert len(verifications) == 2
+        assert not forge.tokens._good
+
+    def test_no_more_are_remembered_than_have_room(self, forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tokens, "REMEMBERED", 3)
+        for _ in range(10):
+            assert isinstance(forge.tokens.verify(forge.tokens.issue(forge.session)[0]), Identity)
+        assert len(forge.tokens._good) == 3
 
 
 def test_size_is_judged_before_anything_is_parsed(forge: Forge) -> None:

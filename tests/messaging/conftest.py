@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -90,10 +90,11 @@ class Room:
         session: str | None = None,
         lives: float = float("inf"),
         controls: bool = False,
+        **rights: Any,
     ) -> NotedTransport:
         """Register one more connection and let its `on_open` begin."""
         transport = NotedTransport()
-        identity = Identity(user, session=SessionId(session) if session else None)
+        identity = Identity(user, session=SessionId(session) if session else None, **rights)
         connection = Connection(
             ConnectionId(self.clock.short_id()),
             identity,
@@ -111,7 +112,7 @@ class Room:
 
     async def turn(self) -> None:
         """Let everything that is due on the loop happen."""
-        for _ in range(3):
+        for _ in range(6):
             await asyncio.sleep(0)
 
     def step(self, seconds: float) -> None:

@@ -8,92 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sockade.brokers.memory import MemoryBroker
 from sockade.errors import StorageError, UsageError
 from sockade.guard.handshake import Refuse
-from sockade.guard.identity import Credential, Identity
+from sockade.guard.identity import Identity
 from sockade.messaging.application import Sockade
 from sockade.messaging.broker import Draft, Keep, Position, Publication
-from sockade.messaging.channels import History, Message
-from sockade.messaging.client import CONNECT_SECONDS, PATH, SUBSCRIPTIONS, ChannelProtocol
-from sockade.messaging.node import Node
+from sockade.messaging.channel_protocol import CONNECT_SECONDS
+from sockade.messaging.subscribing import SUBSCRIPTIONS
+from sockade.messaging.types import History
 from sockade.protocol.reasons import Reason
 from sockade.protocol.replies import DisconnectCode
 
+from .house import House, Say
+
 if TYPE_CHECKING:
-    from .conftest import NotedTransport, Room
-
-
-class Say(Message, frozen=True):
-    text: str
-
-
-class Talk:
-    """One SDK: sends commands and reads what comes."""
-
-    def __init__(self, transport: NotedTransport, room: Room) -> None:
-        self.transport = transport
-        self.room = room
-        self.ids = 0
-
-    async def send(self, text: str) -> list[dict[str, Any]]:
-        """Send a message and return every object that came back to it."""
-        before = len(self.heard())
-        self.transport.connection.receive(text)
-        await self.room.turn()
-        return self.heard()[before:]
-
-    async def ask(self, method: str, /, **body: Any) -> dict[str, Any]:
-        """Do one command and return its reply, without the id."""
-        self.ids += 1
-        found = await self.send(json.dumps({"id": self.ids, method: body}))
-        (reply,) = [one for one in found if one.get("id") == self.ids]
-        return {key: value for key, value in reply.items() if key != "id"}
-
-    def heard(self) -> list[dict[str, Any]]:
-        """Everything that was sent to this client so far."""
-        data, found = b"".join(self.transport.written), []
-        while data:
-            length, start = data[1], 2
-            if length == 126:
-                length, start = int.from_bytes(data[2:4], "big"), 4
-            found.append(json.loads(data[start : start + length]))
-            data = data[start + length :]
-        return found
-
-    def pushes(self, kind: str) -> list[dict[str, Any]]:
-        return [one["push"] for one in self.heard() if kind in one.get("push", {})]
-
-    @property
-    def closed(self) -> int | None:
-        return self.transport.closed[0] if self.transport.closed else None
-
-
-class House:
-    """A node with declared channels, and whoever comes in."""
-
-    def __init__(self, app: Sockade, room: Room) -> None:
-        self.app = app
-        self.room = room
-        self.broker = MemoryBroker(room.clock)
-        self.node = Node(self.broker, app.channels, room.clock)
-        self.tokens: dict[str, Identity | Refuse] = {}
-        app.endpoints[PATH] = ChannelProtocol(self.node, self.verify).endpoint()
-        app.bind(room.hub, self.node)
-
-    async def verify(self, credential: Credential) -> Identity | Refuse:
-        return self.tokens.get(credential.value.reveal(), Refuse(Reason.TOKEN_INVALID))
-
-    async def enter(self, user: str = "ada", *, connect: bool = True) -> Talk:
-        talk = Talk(await self.room.join(user, PATH), self.room)
-        if connect:
-            assert "connect" in await talk.ask("connect")
-        return talk
+    from .conftest import Room
 
 
 @pytest.fixture
 async def house(app: Sockade, room: Room) -> House:
-    @app.channel("room:{name}", history=History(size=3, seconds=60), presence=True, join_leave=True)
+    @app.channel("room:{name}", history=History(size=3, ttl=60), presence=True, join_leave=True)
     class Rooms:
         message = Say
 
@@ -337,7 +271,7 @@ async def test_history_is_read_in_pages(house: House) -> None:
 async def test_what_is_not_offered_says_so(house: House) -> None:
     talk = await house.enter()
     assert (await talk.ask("rpc", method="x"))["error"]["code"] == 104
-    assert (await talk.ask("sub_refresh", channel="room:a", token="t"))["error"]["code"] == 108
+    assert (await talk.ask("sub_refresh", channel="room:a", token="t"))["error"]["code"] == 103
     assert await talk.send('{"send":{"data":1}}') == []
     assert await talk.ask("ping") == {"ping": {}}
 
@@ -403,10 +337,42 @@ def test_declarations_are_checked() -> None:
         with pytest.raises(UsageError):
             app.channel(pattern)(object())
     with pytest.raises(UsageError):
-        History(size=0, seconds=1)
+        History(size=0, ttl=1)
 
 
 async def test_a_draft_keeps_its_time(house: House) -> None:
     await house.broker.publish("room:a", Draft(b"1", 5.0), Keep(1, 1e12))
     (found,) = (await house.broker.history("room:a")).publications
     assert found.time == 5.0
+
+
+@pytest.mark.parametrize("text", ["a\u202eb", "a\\u202eb", "a\u0000b"])
+async def test_a_text_that_may_not_pass_costs_its_own_command_alone(house: House, text: str) -> None:
+    """Case 66."""
+    talk, bob = await house.enter(), await house.enter("bob")
+    await bob.ask("subscribe", channel="room:a")
+    told = text if "\\" in text else json.dumps(text)[1:-1] if "\0" in text else text
+    good = '{"id":8,"publish":{"channel":"room:a","data":{"text":"good"}}}'
+    bad = f'{{"id":7,"publish":{{"channel":"room:a","data":{{"text":"{told}"}}}}}}'
+    answers = {one.get("id"): one for one in await talk.send(f"{bad}\n{good}")}
+    assert answers[7]["error"]["code"] == 107
+    assert answers[8] == {"id": 8, "publish": {}}
+    assert [one["pub"]["data"] for one in bob.pushes("pub")] == [{"text": "good"}]
+
+
+async def test_text_is_published_in_one_normal_form(house: House) -> None:
+    talk = await house.enter()
+    await talk.ask("subscribe", channel="room:a")
+    await talk.send('{"id":9,"publish":{"channel":"room:a","data":{"text":"e\\u0301 e\u0301"}}}')
+    assert talk.pushes("pub")[0]["pub"]["data"] == {"text": "\u00e9 \u00e9"}
+
+
+async def test_who_sends_too_fast_is_answered_and_closed_in_the_end(house: House) -> None:
+    """Case 53."""
+    talk = await house.enter()
+    answers: list[dict[str, Any]] = []
+    for number in range(100, 160):
+        answers += await talk.send(f'{{"id":{number},"presence":{{"channel":"room:a"}}}}')
+    codes = [one.get("error", {}).get("code") for one in answers]
+    assert codes.count(111) >= 5
+    assert talk.closed == DisconnectCode.TOO_MANY_REQUESTS

@@ -52,12 +52,12 @@ async def test_reader_runs_later_when_a_task_is_running() -> None:
     await cancel(task)
 
 
-async def test_items_that_came_before_the_reader_are_kept_and_can_be_cleared() -> None:
+async def test_items_that_came_before_the_reader_are_kept() -> None:
     seen: list[int] = []
     inbox: Inbox[int] = Inbox(asyncio.get_running_loop())
     for number in range(3):
         inbox.put(number)
-    assert len(inbox) == 3
+    assert inbox.items == [0, 1, 2]
     task = reader(inbox, seen)
     await asyncio.sleep(0)
     assert seen == [0, 1, 2]

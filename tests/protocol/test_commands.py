@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sockade.guard.commands import read_commands
 from sockade.protocol.codec import DecodeError
 from sockade.protocol.commands import (
     COMMANDS_A_MESSAGE,
@@ -18,12 +19,11 @@ from sockade.protocol.commands import (
     Send,
     StreamPosition,
     Subscribe,
-    decode_commands,
 )
 
 
 def test_several_commands_travel_in_one_message() -> None:
-    connect, subscribe, pong = decode_commands(
+    connect, subscribe, pong = read_commands(
         '{"id":1,"connect":{"token":"t","name":"js"}}\n{"id":2,"subscribe":{"channel":"a","recover":true}}\n{}'
     )
     assert connect.body == Connect(token="t", name="js")
@@ -33,17 +33,17 @@ def test_several_commands_travel_in_one_message() -> None:
 
 
 def test_a_trailing_line_feed_is_no_command() -> None:
-    assert decode_commands('{"send":{"data":1}}\n') == [Command(send=Send(1))]
+    assert read_commands('{"send":{"data":1}}\n') == [Command(send=Send(1))]
 
 
 def test_fields_of_features_that_are_not_offered_are_ignored() -> None:
     text = '{"id":1,"subscribe":{"channel":"a","delta":"fossil","flag":1,"tf":{},"type":0}}'
-    assert isinstance(decode_commands(text)[0].body, Subscribe)
+    assert isinstance(read_commands(text)[0].body, Subscribe)
 
 
 def test_history_asks_for_a_position() -> None:
     text = '{"id":3,"history":{"channel":"a","limit":10,"since":{"offset":5,"epoch":"e"},"reverse":true}}'
-    assert decode_commands(text)[0].body == History("a", 10, StreamPosition(5, "e"), reverse=True)
+    assert read_commands(text)[0].body == History("a", 10, StreamPosition(5, "e"), reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_history_asks_for_a_position() -> None:
 )
 def test_anything_else_is_an_error(text: str) -> None:
     with pytest.raises(DecodeError):
-        decode_commands(text)
+        read_commands(text)
 
 
 def test_every_body_is_found_under_its_name() -> None:
-    assert decode_commands('{"id":1,"publish":{"channel":"a","data":{"x":[1]}}}')[0].body == Publish("a", {"x": [1]})
+    assert read_commands('{"id":1,"publish":{"channel":"a","data":{"x":[1]}}}')[0].body == Publish("a", {"x": [1]})
 
 
 @given(st.text(max_size=100))
 def test_decoding_raises_nothing_but_its_own_error(text: str) -> None:
     with contextlib.suppress(DecodeError):
-        decode_commands(text)
+        read_commands(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.security.mutant_rows_channels import CHANNELS
+
 ADMIT = "tests/guard/test_admit.py"
 SCREEN = "tests/guard/test_screen.py"
 RATES = "tests/guard/test_rates.py"
@@ -13,6 +15,8 @@ ORIGINS = "tests/security/test_origins.py"
 CONTENT = "tests/security/test_content.py"
 FRAMES = "tests/security/test_frames.py"
 OUTSIDE = "tests/security/test_rates.py"
+SERVER_API = "tests/api/test_server_api.py"
+ADMIN = "tests/security/test_admin.py"
 SECRETS = "tests/security/test_secrets.py"
 LOAD = "tests/security/test_load.py"
 HEADS = "tests/security/test_heads.py"
@@ -26,6 +30,8 @@ CLIENT = "tests/messaging/test_client.py"
 FOREIGN_PAGES = "tests/e2e/test_foreign_pages.py"
 LOGS = "tests/telemetry/test_logs.py"
 AUDIT = "tests/telemetry/test_audit.py"
+WRITER = "tests/brokers/test_writer.py"
+DURABILITY = "tests/security/test_durability.py"
 
 Row = tuple[str, str, str, str, str]
 
@@ -61,7 +67,7 @@ HANDSHAKE: tuple[Row, ...] = (
         "if False:",
         SCREEN,
     ),
-    ("credential named in the URL", "guard/credentials.py", "name.lower() in URL_NAMES", "False", SCREEN),
+    ("credential named in the URL", "guard/credentials.py", "name.lower() in forbidden", "False", SCREEN),
     ("JWT in the URL", "guard/credentials.py", "JWT_LIKE.search(target) or any", "any", SCREEN),
     ("expired while verified", "guard/admit.py", "identity.expires_at <= now", "False", ADMIT),
     ("connections in all", "guard/admit.py", "counts.total >= quotas.total", "False", f"{OUTSIDE} -k server_s"),
@@ -334,9 +340,9 @@ CONTENT_ROWS: tuple[Row, ...] = (
     ("depth", "protocol/codec.py", "        _check_depth(text)\n", "        pass\n", f"{CONTENT} -k not_of_the_type"),
     (
         "unknown fields of the page",
-        "chat.py",
-        "class Say(msgspec.Struct, forbid_unknown_fields=True):",
-        "class Say(msgspec.Struct):",
+        "messaging/types.py",
+        "class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):",
+        "class Message(msgspec.Struct, frozen=True):",
         f"{CONTENT} -k who_it_is",
     ),
 )
@@ -345,7 +351,7 @@ FRAME: tuple[Row, ...] = (
     (
         "size of a message",
         "doors/admission.py",
-        "max_size=self._limits.message_bytes",
+        "max_size=most",
         "max_size=None",
         f"{FRAMES} -k header_alone",
     ),
@@ -506,8 +512,8 @@ CONNECTION_ROWS: tuple[Row, ...] = (
     (
         "deadlines of who is gone",
         "messaging/hub.py",
-        "        self._forget(connection)\n        discard(self._paths",
-        "        discard(self._paths",
+        "        self._forget(connection)\n        connection.room",
+        "        connection.room",
         f"{HUB} -k gone",
     ),
     (
@@ -516,80 +522,6 @@ CONNECTION_ROWS: tuple[Row, ...] = (
         'connection.close(CloseCode.INTERNAL_ERROR, "internal error")',
         "pass",
         CONNECTION,
-    ),
-)
-
-CHANNELS: tuple[Row, ...] = (
-    (
-        "unknown fields of a command",
-        "protocol/commands.py",
-        "class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):",
-        "class Command(msgspec.Struct, frozen=True):",
-        COMMANDS,
-    ),
-    ("two methods in a command", "protocol/commands.py", "if bodies > 1:", "if False:", COMMANDS),
-    (
-        "commands in a message",
-        "protocol/commands.py",
-        "if not 0 < len(lines) <= COMMANDS_A_MESSAGE:",
-        "if not lines:",
-        COMMANDS,
-    ),
-    (
-        "right to hear a channel",
-        "messaging/client.py",
-        "match is not None and match.may_subscribe(self.connection.identity) else None",
-        "match is not None else None",
-        f"{CLIENT} -k 'forbidden or taken_away'",
-    ),
-    (
-        "right to publish",
-        "messaging/client.py",
-        "or not match.may_publish(self.connection.identity)",
-        "",
-        f"{CLIENT} -k granted",
-    ),
-    (
-        "connect comes first",
-        "messaging/client.py",
-        "if self.connected == isinstance(body, commands.Connect):",
-        "if False:",
-        f"{CLIENT} -k before_connect",
-    ),
-    (
-        "who does not connect",
-        "messaging/client.py",
-        "        if not self.connected:\n            self.disconnect(DisconnectCode.STALE)",
-        "        if False:\n            self.disconnect(DisconnectCode.STALE)",
-        f"{CLIENT} -k stale",
-    ),
-    (
-        "each command of a batch",
-        "messaging/client.py",
-        "if number and not self.connection.allow_one_more():",
-        "if False:",
-        f"{CLIENT} -k batch",
-    ),
-    (
-        "subscriptions of a connection",
-        "messaging/client.py",
-        "if len(self.subscriptions) >= SUBSCRIPTIONS:",
-        "if False:",
-        f"{CLIENT} -k too_often",
-    ),
-    (
-        "token of another user",
-        "messaging/client.py",
-        "if identity.user != self.connection.identity.user:",
-        "if False:",
-        f"{CLIENT} -k same_user",
-    ),
-    (
-        "type of a publication",
-        "messaging/client.py",
-        "if match.channel.message is not None:",
-        "if False:",
-        f"{CLIENT} -k another_type",
     ),
 )
 
@@ -668,4 +600,115 @@ LOG: tuple[Row, ...] = (
     ),
 )
 
-ROWS = HANDSHAKE + RATE + CONTENT_ROWS + FRAME + CONNECTION_ROWS + CHANNELS + LOG
+ADMIN_ROWS: tuple[Row, ...] = (
+    (
+        "API key",
+        "api/server_api.py",
+        "if len(shown) == 1 and self._key.matches(shown[0]):",
+        "if len(shown) == 1:",
+        f"{SERVER_API} -k anything_else",
+    ),
+    (
+        "API key: more than one",
+        "api/server_api.py",
+        "if len(shown) == 1 and self._key.matches(shown[0]):",
+        "if shown and self._key.matches(shown[0]):",
+        f"{SERVER_API} -k anything_else",
+    ),
+    (
+        "API key: guesses",
+        "api/server_api.py",
+        "attempts.failed(call.address, now)",
+        "pass",
+        f"{SERVER_API} -k too_often",
+    ),
+    (
+        "API: what is not offered",
+        "api/server_api.py",
+        "self._control is None or not said.is_offered(body)",
+        "self._control is None",
+        f"{SERVER_API} -k not_offered",
+    ),
+    (
+        "API: size of a publication",
+        "api/server_api.py",
+        "if len(data) > self._limits.message_bytes:",
+        "if False:",
+        f"{SERVER_API} -k no_larger",
+    ),
+    (
+        "API: host",
+        "api/middleware.py",
+        "host_name(head_of(scope)) not in self.policy.names",
+        "False",
+        f"{SERVER_API} -k another_host",
+    ),
+    (
+        "API: body",
+        "api/server_api.py",
+        '"body_bytes": body_bytes,',
+        "",
+        f"{ADMIN} -k body_over",
+    ),
+    (
+        "API: TLS",
+        "server.py",
+        "(lambda: self.admin_tls.context) if admin.tls else None",
+        "None",
+        f"{ADMIN} -k nothing_but_tls",
+    ),
+    (
+        "API: sockets",
+        "server.py",
+        "origins=frozenset(), paths=frozenset()",
+        "origins=frozenset(), paths=self.policy.paths | {CHANNELS}",
+        f"{ADMIN} -k no_socket",
+    ),
+    (
+        "API: off loopback",
+        "exposure.py",
+        "    if is_loopback(admin.host):\n        return",
+        "    return",
+        "tests/test_settings.py -k server_api_off",
+    ),
+    (
+        "API: a key that others can read",
+        "exposure.py",
+        'yield from _secret("admin.api_key_file", path)',
+        "yield from ()",
+        "tests/test_settings.py -k api_key",
+    ),
+)
+
+DURABLE: tuple[Row, ...] = (
+    (
+        "mending before anyone is answered",
+        "brokers/writer.py",
+        "            self._broken = reason\n            self._mend()\n",
+        "            self._broken = reason\n",
+        WRITER,
+    ),
+    (
+        "refusing while the file is broken",
+        "brokers/writer.py",
+        "error = self._broken or self._attempt(",
+        "error = self._attempt(",
+        WRITER,
+    ),
+    (
+        "writing over what failed",
+        "brokers/stream_file.py",
+        'self.connection.execute("INSERT OR REPLACE INTO mend VALUES (1, zeroblob(?))", (MEND_BYTES,))',
+        "pass",
+        f"{DURABILITY} -k sync-kept",
+    ),
+    (
+        "copying the log of the last process",
+        "brokers/stream_file.py",
+        '"PRAGMA wal_checkpoint(TRUNCATE)"',
+        '"SELECT 0, 0, 0"',
+        f"{DURABILITY} -k sync-lost",
+    ),
+)
+
+ROWS = HANDSHAKE + RATE + CONTENT_ROWS + FRAME + CONNECTION_ROWS + CHANNELS + LOG + ADMIN_ROWS + DURABLE

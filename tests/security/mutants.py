@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         "issuer: type of token",
         "identity/issuers.py",
-        "or not self._is_typed(header.typ)",
+        "or not is_typed(header.typ, typ)",
         "",
         TOKENS + " -k somebody",
     ),
@@ -293,8 +293,8 @@ MUTANTS = (
     Mutant(
         "revoked tokens",
         "identity/authority.py",
-        "self._revocations.covers(proof)",
-        "False",
+        'if self._revocations.covers(proof):\n            return Refuse(Reason.REVOKED, "the token',
+        'if False:\n            return Refuse(Reason.REVOKED, "the token',
         TOKENS + " -k revoked",
     ),
     Mutant(

@@ -39,7 +39,7 @@ class Say:
         await app.publish("club:a", {"text": message}, key=message)
         connection.send("said")
 
-@app.channel("club:{name}", history=History(size=100, seconds=3600), presence=True, join_leave=True)
+@app.channel("club:{name}", history=History(size=100, ttl=3600), presence=True, join_leave=True)
 class Club:
     def may_subscribe(self, identity, name):
         return identity.role == "member" and identity.user not in barred

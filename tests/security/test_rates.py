@@ -20,6 +20,8 @@ from tests.running import ROOMY, close_code
 from tests.security.sockets import UPGRADE, many_addresses, plain, read_to_end, secure, status, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from websockets.asyncio.client import ClientConnection
 
     from tests.running import RunningServer, Start
@@ -279,12 +281,34 @@ def test_addresses_are_limited_one_by_one(start: Start) -> None:
         assert answers == [401, 429], address
 
 
+TYPED = """
+import msgspec
+
+from sockade import Sockade
+
+app = Sockade()
+
+class Say(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+
+class Deaf:
+    async def on_message(self, connection, message):
+        pass
+
+app.endpoint("/")(Deaf)
+app.endpoint("/typed", message=Say)(Deaf)
+"""
+
+
 @pytest.mark.parametrize(
-    ("path", "bad"), [("/", "\x1b[2J"), ("/", "\u202e"), ("/chat", "not json"), ("/chat", '{"text":1}')]
+    ("path", "bad"), [("/", "\x1b[2J"), ("/", "\u202e"), ("/typed", "not json"), ("/typed", '{"text":1}')]
 )
-async def test_ten_invalid_messages_are_1008(start: Start, path: str, bad: str, observe: Observe) -> None:
+async def test_ten_invalid_messages_are_1008(
+    start: Start, tmp_path: Path, path: str, bad: str, observe: Observe
+) -> None:
     """Case 57."""
-    server = start(f"[limits]\n{ROOMY}")
+    (tmp_path / "typed_under_test.py").write_text(TYPED)
+    server = start(f"[limits]\n{ROOMY}", "typed_under_test:app", module_path=str(tmp_path))
     token = await asyncio.to_thread(server.token)
     async with server.connect(path, token=token, subprotocols=["sockade"]) as client:
         rejections = 0

@@ -137,12 +137,12 @@ def test_a_clock_that_goes_back_gives_nothing_and_takes_nothing(log: Log) -> Non
 
 
 def test_a_log_that_fails_harms_nobody(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_name: str) -> None:
+    def broken(_message: str, _fields: object) -> None:
         raise OSError
 
     trail = AuditTrail(SteppedClock())
     with monkeypatch.context() as patch:
-        patch.setattr(audit.structlog, "get_logger", broken)
+        patch.setattr(audit.logs, "log_audit", broken)
         trail.record(Event.AUTHN_FAIL)
     trail.flush()
     assert [line.get("sockade.log.left_out") for line in log.lines()] == [1]

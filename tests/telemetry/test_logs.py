@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -272,3 +273,61 @@ def test_a_closed_stream_harms_nobody() -> None:
     writer.write("x")
     writer.close()
     writer.write("y")
+
+
+class Passing(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_of_the_audit_log_is_the_same_however_it_is_made(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"event.action": "x", "user.name": HOSTILE, "long": "y" * 600, "sockade.log.left_out": 3}
+
+    def short_and_long_way() -> None:
+        logs.log_audit("né" + HOSTILE, fields)
+        logs.log_audit("né" + HOSTILE, {})
+        passing = Passing()
+        logging.getLogger(logs.AUDIT).addFilter(passing)
+        logs.log_audit("né" + HOSTILE, fields)
+        logs.log_audit("né" + HOSTILE, {})
+        logging.getLogger(logs.AUDIT).removeFilter(passing)
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = written(io.StringIO(), LogSettings(format=form), short_and_long_way).splitlines()  # type: ignore[arg-type]
+    without_time = [re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "", line) for line in lines]
+    assert len(lines) == 4
+    assert without_time[:2] == without_time[2:]
+
+
+@pytest.mark.parametrize("where", ["root", "audit", "off"])
+def test_whoever_listens_to_the_audit_log_hears_it(where: str) -> None:
+    heard: list[logging.LogRecord] = []
+
+    class Listening(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record)
+
+    def listen_and_log() -> None:
+        logger = logging.getLogger("" if where == "root" else logs.AUDIT)
+        handler = Listening()
+        logger.addHandler(handler)
+        if where == "off":
+            logging.disable(logging.CRITICAL)
+        try:
+            logs.log_audit("hello", {"n": 1})
+        finally:
+            logger.removeHandler(handler)
+            logging.disable(logging.NOTSET)
+
+    lines = written(io.StringIO(), LogSettings(), listen_and_log).splitlines()
+    assert len(lines) == len(heard) == (where != "off")
+
+
+def test_lines_in_quick_succession_are_all_written_in_order() -> None:
+    stream = io.StringIO()
+    writer = LineWriter(stream)
+    for number in range(1_000):
+        writer.write(str(number))
+    writer.close()
+    assert stream.getvalue().split() == [str(number) for number in range(1_000)]

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Secret
+from sockade.protocol import codec
 from sockade.protocol.reasons import Reason
 
 if TYPE_CHECKING:
@@ -30,16 +31,35 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 async def read_json(request: Request, type_: type[Body], limits: LimitSettings) -> Body | Refuse:
     """Return the body as a value; an empty body counts as `{}`. Strings of type `Secret` never show in errors."""
+    content = await read_content(request, limits)
+    if isinstance(content, Refuse):
+        return content
+    try:
+        return msgspec.json.decode(content or b"{}", type=type_, dec_hook=to_secret)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Refuse(Reason.BAD_REQUEST, "the body is not what the endpoint takes")
+
+
+async def read_strictly(request: Request, limits: LimitSettings) -> Any | Refuse:
+    """Return the body as `json` reads it, without what `protocol.codec` refuses; an empty body counts as `{}`."""
+    content = await read_content(request, limits)
+    if isinstance(content, Refuse):
+        return content
+    try:
+        return codec.parse((content or b"{}").decode())
+    except (codec.DecodeError, UnicodeDecodeError):
+        return Refuse(Reason.BAD_REQUEST, "the body is not acceptable JSON")
+
+
+async def read_content(request: Request, limits: LimitSettings) -> bytes | Refuse:
+    """Return the body of a request that says it is JSON."""
     content = await read_body(request, limits)
     if isinstance(content, Refuse):
         return content
     if content and not is_json(request.headers.getlist("content-type")):
         # Another type could be sent by a form of any page without asking (Fetch, CORS-safelisted types).
         return Refuse(Reason.BAD_REQUEST, "Content-Type is not application/json")
-    try:
-        return msgspec.json.decode(content or b"{}", type=type_, dec_hook=to_secret)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Refuse(Reason.BAD_REQUEST, "the body is not what the endpoint takes")
+    return content
 
 
 async def read_body(request: Request, limits: LimitSettings) -> bytes | Refuse:

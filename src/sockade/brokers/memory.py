@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from sockade.messaging.broker import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from sockade.clock import Clock
     from sockade.messaging.broker import Deliver
 
@@ -58,6 +61,8 @@ class MemoryBroker:
         self._streams: dict[str, Stream] = {}
         self._keys: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
         self._publishes = 0
+        self.failure = ""
+        """Memory does not fail."""
 
     async def start(self, deliver: Deliver) -> None:
         self._deliver = deliver
@@ -65,7 +70,12 @@ class MemoryBroker:
     async def close(self) -> None:
         self._deliver = ignore
 
-    async def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Published:
+    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Awaitable[Published]:
+        answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
+        answer.set_result(self._publish(channel, draft, keep, key))
+        return answer
+
+    def _publish(self, channel: str, draft: Draft, keep: Keep | None, key: str) -> Published:
         now = self._clock.wall()
         if key and (before := self._recall(channel, key, now)) is not None:
             return Published(before, repeated=True)

@@ -1,4 +1,4 @@
-"""`sockade init`: a settings file to start from, the data directory and its local certificate."""
+"""`sockade init`: a settings file to start from, the data directory, its local certificate and the API key."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from sockade.configuration import CONFIG_NAME, load
 from sockade.doors.certificates import pair_for
 from sockade.errors import SettingsError
 from sockade.exposure import problems
+from sockade.identity.api_keys import make_api_key
 
 TEMPLATE = """\
 # Settings of Sockade. Every line left out or commented out has the safe default shown.
@@ -28,13 +29,16 @@ TEMPLATE = """\
 [origins]
 # allowed = ["https://app.example.com"]   # pages of other origins that may connect
 
+[admin]
+# port = 8444             # the server API, for backends that have the key in the data directory's api.key
+
 [log]
 # level = "info"
 """
 
 
 def init(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
-    """Write a settings file, and make the data directory with its local certificate."""
+    """Write a settings file, and make the data directory with its local certificate and an API key."""
     path = config or Path(CONFIG_NAME)
     if path.exists():
         typer.echo(f"{path} is there already and stays as it is.")
@@ -50,6 +54,8 @@ def init(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
     pair = pair_for(settings, SystemClock().wall())
     settings.server.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     typer.echo(f"Data directory {settings.server.data_dir} is ready, with the certificate {pair.certificate}.")
+    if settings.admin.api_key_file is None and make_api_key(settings.api_key_path, SystemClock().secret()):
+        typer.echo(f"API key for backends written to {settings.api_key_path}, readable by you alone.")
     typer.echo("Next: sockade user add NAME, then sockade serve.")
 
 

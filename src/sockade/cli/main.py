@@ -9,6 +9,7 @@ import sys
 import typer
 
 from sockade.cli import cert, token, user
+from sockade.cli.bench import bench
 from sockade.cli.check import check
 from sockade.cli.doctor import doctor
 from sockade.cli.init import init
@@ -35,6 +36,7 @@ app.add_typer(user.app)
 app.add_typer(token.app)
 app.add_typer(cert.app)
 app.command()(doctor)
+app.command()(bench)
 app.command()(version)
 
 

@@ -38,7 +38,9 @@ def panel(started: "Started", command: str, options: str) -> list[tuple[str, str
     if started.link:
         rows.append(("Sign in", started.link))
     rows.append(("Data", str(started.data_dir)))
-    rows += _list("Protected", ", ".join(started.protected), 3)
+    if started.api:
+        rows.append(("Server API", started.api))
+    rows += _list("Protected", ", ".join(started.protected), 2)
     rows += _list("Weakened", " ".join(started.weakened) or "nothing", 3)
     if started.local_ca:
         rows.append(("Trust", f"browsers warn until they know the local CA: {command} cert trust{options}"))

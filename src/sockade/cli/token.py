@@ -16,13 +16,15 @@ from sockade.errors import UsageError
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Secret
 from sockade.identity.endings import Endings
+from sockade.identity.grants import SubscriptionTokens
 from sockade.identity.keys import ServerKeys
 from sockade.identity.names import folded
 from sockade.identity.revocations import Revocations
 from sockade.identity.sessions import Sessions
-from sockade.identity.stores import RevocationKind, SessionKind
+from sockade.identity.stores import RevocationKind, SessionKind, User
 from sockade.identity.tokens import AccessTokens
 from sockade.settings import Settings
+from sockade.storage.database import Database
 
 app = typer.Typer(
     name="token",
@@ -39,17 +41,25 @@ TIMES = ("exp", "iat", "nbf")
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The user whom the token is for.")],
+    channel: Annotated[
+        str, typer.Option("--channel", metavar="CHANNEL", help="A subscription token for this channel instead.")
+    ] = "",
     as_json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Sign a user in and write an access token to standard output; with --json its refresh token too."""
-    answer = asyncio.run(_issue(settings_from(config, data_dir), name))
+    """Sign a user in and write an access token to standard output; with --json its refresh token too.
+
+    With --channel it is a token to subscribe to that channel with, and nobody is signed in.
+    """
+    settings = settings_from(config, data_dir)
+    answer = asyncio.run(_issue_for_channel(settings, name, channel) if channel else _issue(settings, name))
     if as_json:
         typer.echo(json.dumps(answer))
     else:
-        typer.echo(answer["access_token"])
-        typer.echo(f"For {answer['user']}, good for {answer['expires_in']} s.", err=True)
+        typer.echo(answer["token" if channel else "access_token"])
+        where = f" in {channel}" if channel else ""
+        typer.echo(f"For {answer['user']}{where}, good for {answer['expires_in']} s.", err=True)
 
 
 @app.command()
@@ -122,12 +132,27 @@ def _parsed(text: str) -> float:
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
+async def _issue_for_channel(settings: Settings, name: str, channel: str) -> dict[str, Any]:
+    clock = SystemClock()
+    async with open_database(settings) as database:
+        user = await _user(database, name)
+    keys = ServerKeys.open(settings.server.data_dir, now=clock.wall())
+    token = SubscriptionTokens(keys, settings.credentials, clock).issue(user.name, channel)
+    seconds = int(settings.credentials.access_token_seconds)
+    return {"user": user.name, "channel": channel, "token": token.reveal(), "expires_in": seconds}
+
+
+async def _user(database: Database, name: str) -> User:
+    user = await database.users.get(name)
+    if user is None or user.disabled_at is not None:
+        raise UsageError("There is no such user: sockade user list." if user is None else "The user is disabled.")
+    return user
+
+
 async def _issue(settings: Settings, name: str) -> dict[str, Any]:
     clock = SystemClock()
     async with open_database(settings) as database:
-        user = await database.users.get(name)
-        if user is None or user.disabled_at is not None:
-            raise UsageError("There is no such user: sockade user list." if user is None else "The user is disabled.")
+        user = await _user(database, name)
         endings = Endings(database.sessions, clock, remember_seconds=settings.credentials.access_token_seconds)
         sessions = Sessions(database.sessions, endings, settings.sessions, clock)
         started = await sessions.start(

@@ -5,6 +5,7 @@ Nothing that is not admitted ever reaches the frame parser or application code. 
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,12 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from sockade.doors.deflate import InflateFactory
+from sockade.doors.heads import Heads
 from sockade.doors.refusals import origin_of, record_refusal, refusal_response
 from sockade.doors.websocket import Ledger, WebSocketDoor
-from sockade.guard.admit import Quotas, admit
+from sockade.guard.admit import Counts, Quotas, admit
 from sockade.guard.handshake import Admit, Refuse
+from sockade.guard.identity import NOBODY, Carrier
 from sockade.guard.screen import screen
 from sockade.messaging.connection import Connection
 from sockade.protocol.events import Event
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from sockade.clock import Clock
     from sockade.guard.handshake import Handshake
+    from sockade.guard.identity import Identity
     from sockade.guard.policy import Policy
     from sockade.identity.authority import Authority
     from sockade.messaging.application import Sockade
@@ -42,6 +46,8 @@ SUBPROTOCOL = "sockade"
 """The one subprotocol of plain endpoints. A ticket travels beside it and is never echoed."""
 CHANNEL_SUBPROTOCOL = "centrifuge-json"
 """The one of the channel protocol, where it is optional."""
+FIRST_MESSAGE_BYTES = 4_096
+"""The longest message of who has not said yet who they are."""
 WAITING_BYTES = 65_536
 """How much of what is sent may wait in the transport before that counts as not taken. With TLS the loops let half a
 megabyte wait, and a peer that reads nothing would stay until it answers no ping."""
@@ -72,7 +78,7 @@ class Admission:
         self._clock = clock
         self._limiter = hub.limiter
         self._quotas = Quotas(user=limits.connections_per_user, total=limits.connections)
-        self._ledger = Ledger()
+        self._ledger = Ledger(Heads(limits.message_bytes))
         # Answers handshakes and keeps nothing of them: the frames of each connection have a protocol of their own.
         self._negotiator = ServerProtocol(
             select_subprotocol=select_subprotocol,
@@ -101,8 +107,51 @@ class Admission:
         # From here to `open` nothing awaits: the counts still hold when the connection is registered.
         if identity.session is not None and self._authority.is_ended(identity.session):
             return Refuse(Reason.REVOKED, "ended while it was verified")
+        if credential.carrier is Carrier.FIRST_MESSAGE:
+            # Whose connection it is one more of, is not known yet: `_confirm` asks.
+            everybody = Counts(user=0, total=len(self._hub.connections))
+            return admit(handshake, identity, self._clock.wall(), everybody, self._quotas)
+        return self._admit(handshake, identity)
+
+    def _admit(self, handshake: Handshake, identity: Identity) -> Admit | Refuse:
+        """Apply what depends on the user: bans and quotas."""
         refusal = self._limiter.judge_user(identity.user, self._clock.monotonic())
         return refusal or admit(handshake, identity, self._clock.wall(), self._hub.counts(identity.user), self._quotas)
+
+    def _confirm(
+        self,
+        connection: Connection,
+        protocol: ServerProtocol,
+        handshake: Handshake,
+        entered: Callable[[], None],
+        identity: Identity,
+    ) -> Identity | Refuse:
+        """Admit a connection whose first message proved an identity: what is otherwise decided before the 101."""
+        if identity.session is not None and self._authority.is_ended(identity.session):
+            return Refuse(Reason.REVOKED, "ended while it was verified")
+        decision = self._admit(handshake, identity)
+        if isinstance(decision, Refuse):
+            record_refusal(self._audit, decision, handshake.id, handshake.address, origin_of(handshake))
+            return decision
+        connection.confirm = None
+        connection.standing = self._limiter.standing(identity.user, self._clock.monotonic())
+        protocol.max_message_size = self._limits.message_bytes
+        self._hub.identify(connection, identity)
+        self._entered(connection, handshake, entered)
+        return identity
+
+    def _entered(self, connection: Connection, handshake: Handshake, entered: Callable[[], None]) -> None:
+        """Note that somebody is in: who it is, is known by now."""
+        entered()
+        self._audit.record(
+            Event.CONNECTION_OPENED,
+            connection=handshake.id,
+            address=handshake.address,
+            origin=origin_of(handshake),
+            user=connection.identity.user,
+            session=connection.identity.session or "",
+            detail=handshake.head.path,
+        )
 
     def refuse(self, transport: asyncio.Transport, handshake: Handshake, refusal: Refuse) -> None:
         """Answer with the refusal, log it, and end the TCP connection."""
@@ -111,15 +160,26 @@ class Admission:
         transport.close()
 
     def open(
-        self, transport: asyncio.Transport, handshake: Handshake, admitted: Admit, gone: Callable[[], None]
+        self,
+        transport: asyncio.Transport,
+        handshake: Handshake,
+        admitted: Admit,
+        entered: Callable[[], None],
+        gone: Callable[[], None],
     ) -> WebSocketDoor | Refuse:
-        """Send the 101 and register the connection; `gone` is called when its TCP connection has ended."""
+        """Send the 101 and register the connection.
+
+        `entered` is called when it is known who it is, now or with the first message; `gone` when its TCP connection
+        has ended.
+        """
         head = handshake.head
         request = Request(head.target, Headers(head.headers), head.method, f"HTTP/{head.version}")
         response = self._negotiator.accept(request)
         if response.status_code != 101:
             return Refuse(Reason.BAD_REQUEST, "the protocol refused the handshake")
-        protocol = ServerProtocol(state=State.OPEN, max_size=self._limits.message_bytes, logger=logger)
+        is_known = admitted.identity.user != NOBODY
+        most = self._limits.message_bytes if is_known else min(FIRST_MESSAGE_BYTES, self._limits.message_bytes)
+        protocol = ServerProtocol(state=State.OPEN, max_size=most, logger=logger)
         protocol.extensions = self._negotiator.extensions
         door = WebSocketDoor(transport, protocol, self._limits, self._ledger, gone)
         # The lifetime counts on the monotonic clock from here: no change of the system's clock moves it.
@@ -138,15 +198,10 @@ class Admission:
         transport.set_write_buffer_limits(high=WAITING_BYTES)
         transport.write(response.serialize())
         transport.set_protocol(door)
-        self._audit.record(
-            Event.CONNECTION_OPENED,
-            connection=handshake.id,
-            address=handshake.address,
-            origin=origin_of(handshake),
-            user=admitted.identity.user,
-            session=admitted.identity.session or "",
-            detail=head.path,
-        )
+        if is_known:
+            self._entered(connection, handshake, entered)
+        else:
+            connection.confirm = functools.partial(self._confirm, connection, protocol, handshake, entered)
         self._hub.register(connection)
         return door
 

@@ -98,8 +98,8 @@ def pair_for(settings: Settings, now: float) -> Pair:
 
 def names_of(settings: Settings) -> tuple[str, ...]:
     """Return the names the local certificate is for, besides the usual ones of this machine."""
-    host = settings.server.host
-    return (*settings.server.names, host) if _is_address(host) else settings.server.names
+    hosts = filter(_is_address, (settings.server.host, settings.admin.host))
+    return (*settings.server.names, *hosts)
 
 
 def ensure_local_pair(data_dir: Path, names: Iterable[str], now: float, *, renew: bool = False) -> Pair:

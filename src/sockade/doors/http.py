@@ -281,11 +281,13 @@ class HttpDoor(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not isinstance(decision, Refuse):
-            opened = self._admission.open(self.transport, handshake, decision, self._peer.gone)
+            peer = self._peer
+            opened = self._admission.open(self.transport, handshake, decision, peer.admitted, peer.gone)
             if not isinstance(opened, Refuse):
                 self._expect(math.inf, math.inf)
                 self.connections.discard(self)
-                self._peer.admitted()
+                # It holds on to this door, whose time is over: the circle would be kept until it is looked for.
+                self.parser = None  # type: ignore[assignment]
                 if self._early:
                     opened.data_received(self._early)
                 opened.resume_reading()

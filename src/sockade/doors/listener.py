@@ -108,14 +108,14 @@ class Peer:
 
 
 class Listener:
-    """The public port."""
+    """One port; without a context it speaks plain TCP, which only loopback may."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         limits: LimitSettings,
         rules: Callable[[], AddressRules],
-        context: Callable[[], ssl.SSLContext],
+        context: Callable[[], ssl.SSLContext] | None,
         door: Callable[[Peer], asyncio.Protocol],
         connect: Connect,
         audit: AuditLog,
@@ -267,11 +267,14 @@ class Listener:
         self.release(peer)
 
     async def _secure(self, sock: socket.socket, peer: Peer) -> None:
-        """Run the TLS handshake; from there on the door has the connection."""
+        """Run the TLS handshake, where there is one; from there on the door has the connection."""
         done = False
         try:
-            if await wait_for_hello(self._loop, sock, self._limits.tls_seconds):
-                done = await self._shake_hands(sock, peer)
+            if self._context is None:
+                await self._connect(lambda: self._door(peer), sock)
+                done = True
+            elif await wait_for_hello(self._loop, sock, self._limits.tls_seconds):
+                done = await self._shake_hands(sock, peer, self._context())
         except OSError as error:
             logger.debug("no TLS with %s (%s): %s", peer.address, peer.id, error)
         finally:
@@ -280,13 +283,13 @@ class Listener:
                 self.release(peer)
                 sock.close()
 
-    async def _shake_hands(self, sock: socket.socket, peer: Peer) -> bool:
+    async def _shake_hands(self, sock: socket.socket, peer: Peer, context: ssl.SSLContext) -> bool:
         spare = sock.dup()  # The transport closes its socket before anything could be said through it.
         try:
             await self._connect(
                 lambda: self._door(peer),
                 sock,
-                ssl=self._context(),
+                ssl=context,
                 ssl_handshake_timeout=max(peer.accepted_at + self._limits.tls_seconds - self._loop.time(), 0.01),
                 ssl_shutdown_timeout=self._limits.close_seconds,
             )

@@ -11,8 +11,8 @@ BACKLOG = 4_096
 """Connections the system holds for us while the loop is at something else."""
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Bind listening sockets to every address of a host.
+def bind(host: str, port: int, table: str = "server") -> list[socket.socket]:
+    """Bind listening sockets to every address of a host; `table` is that of the settings which say so.
 
     Raises:
         StartError: the name is unknown, or the port is taken or not permitted.
@@ -20,7 +20,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise StartError(f"server.host {host!r} is not an address of this machine: {error}.") from error
+        raise StartError(f"{table}.host {host!r} is not an address of this machine: {error}.") from error
     sockets: list[socket.socket] = []
     try:
         for family, kind, number, _, address in dict.fromkeys(found):
@@ -37,14 +37,15 @@ def bind(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for sock in sockets:
             sock.close()
-        raise StartError(explain(host, port, error)) from error
+        raise StartError(explain(host, port, error, table)) from error
     return sockets
 
 
-def explain(host: str, port: int, error: OSError) -> str:
+def explain(host: str, port: int, error: OSError, table: str = "server") -> str:
     """Return one sentence that says why a port cannot be had and what to do."""
+    choice = "with --port" if table == "server" else f"as {table}.port"
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} on {host} is taken; stop the program that uses it, or choose another with --port."
+        return f"Port {port} on {host} is taken; stop the program that uses it, or choose another {choice}."
     if error.errno == errno.EACCES:
-        return f"Port {port} on {host} needs privileges; choose one above 1023 with --port."
-    return f"Cannot listen on {host} port {port}: {error.strerror}; set server.host to an address of this machine."
+        return f"Port {port} on {host} needs privileges; choose one above 1023 {choice}."
+    return f"Cannot listen on {host} port {port}: {error.strerror}; set {table}.host to an address of this machine."

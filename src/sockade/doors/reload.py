@@ -18,7 +18,7 @@ from sockade.guard.addresses import AddressRules, NetworkSet
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from sockade.clock import Clock
@@ -132,8 +132,10 @@ def _read(path: Path | None, key: str) -> tuple[Network, ...]:
 class Reloading:
     """Looks at the files every two seconds, or at once when told to."""
 
-    def __init__(self, tls: CurrentContext, addresses: CurrentAddresses, changed: Callable[[], None]) -> None:
-        """Keep both up to date; `changed` is called when there are other address rules."""
+    def __init__(
+        self, tls: Collection[CurrentContext], addresses: CurrentAddresses, changed: Callable[[], None]
+    ) -> None:
+        """Keep all of them up to date; `changed` is called when there are other address rules."""
         self._tls = tls
         self._addresses = addresses
         self._changed = changed
@@ -151,7 +153,8 @@ class Reloading:
             told = self._told.is_set()
             self._told.clear()
             try:
-                await asyncio.to_thread(self._tls.refresh)
+                for tls in self._tls:
+                    await asyncio.to_thread(tls.refresh)
                 if await asyncio.to_thread(self._addresses.refresh, anew=told):
                     self._changed()
             except Exception:

@@ -1,18 +1,21 @@
 """The WebSocket door: bytes in, whole messages out, and back. RFC 6455 itself is `websockets`' ServerProtocol.
 
 It exists only after admission. It assembles messages within the limits on size, fragments and time, and hands them
-to the connection; what the connection writes it passes to the TLS transport.
+to the connection; what the connection writes goes to the TLS transport as it is. What one read brings is answered in
+one write, as far as the answers are there by then.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from websockets.frames import Frame, Opcode
-from websockets.protocol import SEND_EOF
+from websockets.protocol import SEND_EOF, State
+from websockets.speedups import apply_mask
 
+from sockade.doors.heads import LONG, SHORT
 from sockade.protocol.codes import CloseCode
 
 if TYPE_CHECKING:
@@ -20,21 +23,30 @@ if TYPE_CHECKING:
 
     from websockets.server import ServerProtocol
 
+    from sockade.doors.heads import Heads
     from sockade.messaging.connection import Connection
     from sockade.settings import LimitSettings
 
 
+READ_BYTES = 65_536
+"""What one read takes at most."""
+
+
 @dataclass(slots=True)
 class Ledger:
-    """How many bytes of incomplete messages all connections hold together."""
+    """What the connections share: the bytes of incomplete messages they hold together, heads, and one read buffer."""
 
+    heads: Heads
     incomplete: int = 0
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
+    """Where the transport puts what it reads. Taken out before the next read, so one serves all."""
 
 
-class WebSocketDoor(asyncio.Protocol):
+class WebSocketDoor(asyncio.BufferedProtocol):
     """One admitted WebSocket: the transport of its connection."""
 
     __slots__ = (
+        "_at_head",
         "_fragments",
         "_gone",
         "_held",
@@ -42,9 +54,9 @@ class WebSocketDoor(asyncio.Protocol):
         "_limits",
         "_opcode",
         "_protocol",
-        "_size",
         "_transport",
         "connection",
+        "write",
     )
 
     connection: Connection
@@ -58,6 +70,8 @@ class WebSocketDoor(asyncio.Protocol):
         gone: Callable[[], None],
     ) -> None:
         self._transport = transport
+        self.write: Callable[[bytes], None] = transport.write
+        """Send frames that are already serialized."""
         self._protocol = protocol
         self._limits = limits
         self._ledger = ledger
@@ -65,25 +79,72 @@ class WebSocketDoor(asyncio.Protocol):
         self._opcode: Opcode | None = None
         self._fragments: list[bytes | bytearray | memoryview] | None = None
         self._held = 0
+        self._at_head = not protocol.extensions
+        """Whether the next byte begins a frame that belongs to no fragmented message, and none is compressed."""
 
     # What the TLS transport calls.
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._ledger.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(self._ledger.buffer[:nbytes].tobytes())
+
     def data_received(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        connection = self.connection
+        connection.flush_due = True  # below, with whatever is answered meanwhile
+        if self._at_head:
+            data = self._take_known(data)
+        if data:
+            self._parse(data)
+        connection.flush()
+
+    def _take_known(self, data: bytes) -> bytes:
+        """Take the whole messages whose heads are known, and return what follows them."""
+        known = self._ledger.heads.known
+        at, size = 0, len(data)
+        while self._at_head and at < size:
+            head = known.get(data[at : at + SHORT]) or known.get(data[at : at + LONG])
+            if head is None or at + head.end > size:
+                break
+            payload = at + head.payload
+            mask, at = data[at + head.mask : payload], at + head.end
+            self._deliver(head.opcode, apply_mask(data[payload:at], mask))
+        return data[at:]
+
+    def _parse(self, data: bytes) -> None:
+        """Have the protocol take bytes apart."""
         protocol = self._protocol
+        if self._at_head:
+            self._ledger.heads.learn(data)
         protocol.receive_data(data)
         events = protocol.events_received()
         for frame in events:
             self._receive(frame)  # type: ignore[arg-type]  # after the handshake, events are frames
-        if self._protocol.close_expected():
+        is_between = self._is_between_frames()
+        if protocol.close_expected():
             # What still comes is ignored, so nothing of it is held.
             self._fragments = None
             if self._held:
                 self._release()
         elif self._fragments is not None or not events:
             self._hold(len(data))
-        elif self._held:
+        elif self._held or not is_between:
+            # A message has come to its end; what follows it belongs to the next.
             self._release()
+            self._hold(0 if is_between else max(len(protocol.reader.buffer), 1))
+        self._at_head = (
+            is_between and self._fragments is None and not protocol.extensions and protocol.state is State.OPEN
+        )
         self._send_pending()
+
+    def _is_between_frames(self) -> bool:
+        """Tell whether the parser waits for a frame to begin; where it waits in a way unknown to us, it does not."""
+        waiting: object = self._protocol.parser
+        while (inner := getattr(waiting, "gi_yieldfrom", None)) is not None:
+            waiting = inner
+        return getattr(waiting, "__name__", "") == "at_eof"
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
@@ -101,10 +162,7 @@ class WebSocketDoor(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.connection.resume_writing()
 
-    # What the connection calls.
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
+    # What the connection calls, besides `write`.
 
     def unsent_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
@@ -115,6 +173,7 @@ class WebSocketDoor(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         if not self._protocol.close_expected():
+            self._at_head = False
             self._protocol.send_close(code, reason)
             self._send_pending()
 
@@ -181,8 +240,10 @@ class WebSocketDoor(asyncio.Protocol):
     def _fail(self, code: int, reason: str) -> None:
         """Fail the connection (RFC 6455 §7.1.7)."""
         if not self._protocol.close_expected():
+            self._at_head = False
             self._protocol.fail(code, reason)
             self.connection.closing()
+            self._send_pending()
 
     def _hold(self, size: int) -> None:
         """Count bytes of an incomplete message; it has a deadline, and all of them together have a bound."""

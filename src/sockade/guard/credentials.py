@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COOKIE = "__Host-sockade"
 TICKET_PREFIX = "ticket."
+QUERY_TICKET = "ticket"
 # A URL ends up in histories, proxies and logs (ASVS 14.2.1).
 URL_NAMES = frozenset(
     {"token", "access_token", "id_token", "jwt", "auth", "authorization", "session", "ticket", "api_key"}
@@ -26,8 +27,9 @@ TICKET = re.compile(r"[A-Za-z0-9_-]{20,128}")
 def check_url(handshake: Handshake, policy: Policy) -> Refuse | None:
     """Refuse a credential in the URL, whatever its name."""
     target = handshake.head.target
+    forbidden = URL_NAMES - {QUERY_TICKET} if policy.query_ticket else URL_NAMES
     if JWT_LIKE.search(target) or any(
-        name.lower() in URL_NAMES for name, _ in parse_qsl(handshake.head.query, keep_blank_values=True)
+        name.lower() in forbidden for name, _ in parse_qsl(handshake.head.query, keep_blank_values=True)
     ):
         return Refuse(Reason.CREDENTIAL_IN_URL, "a credential in the URL")
     return None
@@ -37,12 +39,16 @@ def find_credential(handshake: Handshake, policy: Policy) -> Credential | Refuse
     """Return the one credential that a handshake shows."""
     head = handshake.head
     bearers, tickets, cookies = bearer_values(head), ticket_values(head), cookie_values(head)
+    if policy.query_ticket:
+        tickets += query_tickets(head)
     # A browser adds the cookie by itself: what the page or client chose to show comes first.
     if len(bearers) + len(tickets) > 1 or (not bearers and not tickets and len(cookies) > 1):
         return Refuse(Reason.CREDENTIAL_AMBIGUOUS, "more than one credential")
     for carrier, values in ((Carrier.BEARER, bearers), (Carrier.TICKET, tickets), (Carrier.COOKIE, cookies)):
         if values:
             return accept_carrier(Credential(carrier, Secret(values[0])), head, policy)
+    if head.path == policy.first_message:
+        return Credential(Carrier.FIRST_MESSAGE, Secret(""))
     return Refuse(Reason.CREDENTIAL_MISSING, "no credential")
 
 
@@ -76,6 +82,12 @@ def ticket_values(head: Head) -> list[str]:
         for offer in offered_subprotocols(head)
         if offer.startswith(TICKET_PREFIX)
     ]
+
+
+def query_tickets(head: Head) -> list[str]:
+    """Return the tickets in the URL, where they may be there."""
+    pairs = parse_qsl(head.query, keep_blank_values=True)
+    return [value if TICKET.fullmatch(value) else "" for name, value in pairs if name.lower() == QUERY_TICKET]
 
 
 def cookie_values(head: Head) -> list[str]:

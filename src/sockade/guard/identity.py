@@ -13,6 +13,10 @@ ConnectionId = NewType("ConnectionId", str)
 """The id of one connection, from the accepted socket on; a refused client is shown it."""
 
 
+NOBODY = ""
+"""The user of a connection whose first message has not said yet who is there. No user has an empty name."""
+
+
 class Secret:
     """A string that must not be seen: whatever prints, formats or serializes this shows `***`.
 
@@ -38,6 +42,8 @@ class Carrier(StrEnum):
     COOKIE = "cookie"
     BEARER = "bearer"
     TICKET = "ticket"
+    FIRST_MESSAGE = "first_message"
+    """Nothing yet: the channel protocol's `connect` will carry a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +64,18 @@ class Identity:
     session: SessionId | None = None
     expires_at: float = float("inf")
     """POSIX seconds at which what this rests on ends: the access token, or the session's absolute limit."""
+    info: bytes | None = None
+    """JSON that others are shown beside the user, as the token says it."""
+    channels: tuple[str, ...] = ()
+    """Channels to which the token subscribes its user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a verified subscription token grants: one user may hear one channel, until `expires_at` (POSIX seconds)."""
+
+    user: str
+    channel: str
+    expires_at: float
+    info: bytes | None = None
+    """JSON that others are shown beside the user in this channel."""

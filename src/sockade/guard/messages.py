@@ -55,6 +55,8 @@ class MessageRules:
     """The type a text must be JSON of; None: any text."""
     schema: Schema | None = None
     """The JSON Schema that a text must be JSON by, instead of a type."""
+    any_text: bool = False
+    """The endpoint judges by itself what each part of a text may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ def decide(
         return OVER_RATE if standing.violate(now) else TOO_FAST
     if not isinstance(message, str):
         return message if rules.binary else BINARY_UNEXPECTED
+    if rules.any_text:
+        return message
     text = clean(message)
     if text is None:
         return BAD_TEXT if standing.violate(now) else TOO_MANY_INVALID

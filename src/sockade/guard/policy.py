@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sockade.guard.identity import Carrier
 from sockade.guard.origin import canonical_origin
+from sockade.settings import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +26,20 @@ class Policy:
     paths: frozenset[str]
     """Paths that speak WebSocket."""
     carriers: frozenset[Carrier] = frozenset(Carrier)
+    first_message: str | None = None
+    """The path where the first message may carry the credential; None: nowhere."""
+    query_ticket: bool = False
+    """Whether a ticket may stand in the URL."""
+
+
+def served_names(host: str, names: Iterable[str]) -> frozenset[str]:
+    """Return the names under which what listens on `host` is asked for."""
+    found = {name.lower() for name in names}
+    if is_loopback(host):
+        found.update(LOOPBACK_NAMES)
+    if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
+        found.add(host.lower())
+    return frozenset(found)
 
 
 def own_origins(names: Iterable[str], port: int) -> frozenset[str]:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, assert_never
 
 from sockade.errors import StartError, StorageError
 from sockade.guard.handshake import Refuse
-from sockade.guard.identity import Carrier, Identity
+from sockade.guard.identity import NOBODY, Carrier, Identity
 from sockade.guard.origin import canonical_origin
 from sockade.identity.endings import Endings
+from sockade.identity.grants import SubscriptionTokens
 from sockade.identity.issuers import Issuers, is_external
 from sockade.identity.links import Links
 from sockade.identity.names import folded
@@ -33,13 +34,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sockade.clock import Clock
-    from sockade.guard.identity import Credential, Secret, SessionId
+    from sockade.guard.identity import Credential, Grant, Secret, SessionId
     from sockade.identity.keys import ServerKeys
     from sockade.identity.passwords import Passwords
     from sockade.identity.proofs import Proved
     from sockade.identity.stores import Session, Store
     from sockade.settings import Settings
 
+UNKNOWN = Identity(NOBODY, role="")
+"""Who is there until a first message says it."""
 UNAVAILABLE = Refuse(Reason.BUSY, "the store failed", retry_after=5)
 PURGE_SECONDS = 3_600.0
 KEEP_SECONDS = 7 * 86_400.0
@@ -91,6 +94,7 @@ class Authority:
         self._renewals: list[Callable[[Identity], None]] = []
         self._sessions = Sessions(store.sessions, self._endings, settings.sessions, clock)
         self._tokens = AccessTokens(keys, settings.credentials, clock)
+        self._subscription_tokens = SubscriptionTokens(keys, settings.credentials, clock)
         self._tickets = Tickets(clock, seconds=settings.credentials.ticket_seconds)
         self._links = Links(store.links, store.users, clock, seconds=settings.credentials.link_seconds)
         self._proofs = Proofs(store.users, passwords, self._links)
@@ -121,10 +125,31 @@ class Authority:
                 case Carrier.TICKET:
                     canonical = canonical_origin(origin) if origin is not None else None
                     return await self._unless_ended(self._tickets.redeem(credential.value, canonical))
+                case Carrier.FIRST_MESSAGE:
+                    return UNKNOWN
                 case _:
                     assert_never(credential.carrier)
         except StorageError:
             return UNAVAILABLE
+
+    async def grant(self, token: Secret, user: str, channel: str) -> Grant | Refuse:
+        """Return what a subscription token grants, if it names this user and this channel."""
+        issuer = self._issuers.of(token)
+        found = self._subscription_tokens.prove(token) if issuer is None else await issuer.grant(token.reveal())
+        if isinstance(found, Refuse):
+            return found
+        grant, proof = found
+        if grant.user != user or grant.channel != channel:
+            return Refuse(Reason.TOKEN_INVALID, "a subscription token for another user or channel")
+        if self._revocations.covers(proof):
+            return Refuse(Reason.REVOKED, "the subscription token was revoked")
+        return grant
+
+    def subscription_token(
+        self, user: str, channel: str, seconds: float | None = None, info: bytes | None = None
+    ) -> str:
+        """Return a subscription token; `info` is JSON that others are shown."""
+        return self._subscription_tokens.issue(user, channel, seconds, info).reveal()
 
     def is_ended(self, session: SessionId) -> bool:
         """Tell whether a session is known to have ended while this process runs. Never waits."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from joserfc import jws
 from joserfc.errors import JoseError, UnsupportedAlgorithmError
 
 from sockade.guard.handshake import Refuse
-from sockade.guard.identity import Identity, Secret, SessionId
+from sockade.guard.identity import Grant, Identity, Secret, SessionId
 from sockade.identity.fetch import fetch as fetch_over_https
 from sockade.identity.jwks import KeySetCache
 from sockade.identity.keysets import keys_of_files
@@ -69,6 +69,13 @@ class Claims(msgspec.Struct, frozen=True):
     nbf: int | float = 0
     jti: str | None = None
     sid: str | None = None
+    # Those of the channel protocol.
+    channel: str | None = None
+    """A subscription token's."""
+    info: Any = None
+    channels: list[str] = []
+    subs: dict[str, object] = {}
+    """Channels to subscribe to, with options that are not read."""
 
 
 class OneFamily(jws.JWSRegistry):
@@ -99,12 +106,37 @@ class Issuer:
         self.cache = KeySetCache(url, settings.accepted, fetch, clock) if url is not None else None
 
     async def prove(self, token: str) -> Proof | Refuse:
-        """Return what a token proves, TOKEN_INVALID, TOKEN_EXPIRED, or BUSY where no key can be had."""
+        """Return what an access token proves, TOKEN_INVALID, TOKEN_EXPIRED, or BUSY where no key can be had."""
+        read = await self._read(token, self._settings.token_type)
+        if isinstance(read, Refuse):
+            return read
+        claims, more = read
+        refusal = self._judge(claims, more)
+        return refusal if refusal is not None else self._proof(token, claims, more)
+
+    async def grant(self, token: str) -> tuple[Grant, Proof] | Refuse:
+        """Return what a subscription token grants, and how it could be revoked; refusals are those of `prove`."""
+        read = await self._read(token, self._settings.subscription_token_type)
+        if isinstance(read, Refuse):
+            return read
+        claims, more = read
+        refusal = self._judge(claims, more)
+        if refusal is not None:
+            return refusal
+        if claims.exp <= self._clock.wall():
+            return Refuse(Reason.TOKEN_EXPIRED, "the subscription token has expired")
+        if claims.channel is None:
+            return Refuse(Reason.TOKEN_INVALID, "a subscription token names a channel")
+        proof = self._proof(token, claims, more)
+        return Grant(proof.identity.user, claims.channel, claims.exp, proof.identity.info), proof
+
+    async def _read(self, token: str, typ: str) -> tuple[Claims, Mapping[str, object]] | Refuse:
+        """Return the claims of a token of a type that one of the issuer's keys signed."""
         try:
             header = msgspec.json.decode(decode_segment(token.partition(".")[0]), type=Header)
         except (msgspec.MsgspecError, ValueError):
             return Refuse(Reason.TOKEN_INVALID, "the header holds what no token of this kind needs")
-        if header.alg not in self._settings.accepted or not self._is_typed(header.typ):
+        if header.alg not in self._settings.accepted or not is_typed(header.typ, typ):
             return Refuse(Reason.TOKEN_INVALID, "another algorithm or type of token")
         key = await self._find(header.kid)
         if isinstance(key, Refuse):
@@ -114,20 +146,15 @@ class Issuer:
         try:
             payload = jws.deserialize_compact(token, key.key, registry=self._registry).payload
             claims = msgspec.json.decode(payload, type=Claims)
-            more = msgspec.json.decode(payload, type=dict[str, object])
+            return claims, msgspec.json.decode(payload, type=dict[str, object])
         except (JoseError, msgspec.MsgspecError, ValueError, RecursionError):
             return NOT_GOOD
-        return self._judge(token, claims, more)
 
     async def _find(self, kid: str | None) -> VerifyingKey | Refuse | None:
         return await self.cache.find(kid) if self.cache is not None else self._keys.get(kid)
 
-    def _is_typed(self, typ: str) -> bool:
-        # RFC 7515 §4.1.9: media types, in any case, `application/` left out or not.
-        wanted = self._settings.token_type.lower()
-        return typ.lower() in (wanted, f"application/{wanted}")
-
-    def _judge(self, token: str, claims: Claims, more: Mapping[str, object]) -> Proof | Refuse:
+    def _judge(self, claims: Claims, more: Mapping[str, object]) -> Refuse | None:
+        """Refuse what was issued for something else, not yet, for too long, or too long ago."""
         settings, now, leeway = self._settings, self._clock.wall(), self._leeway
         audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud
         if claims.iss != settings.issuer or settings.audience not in audiences:
@@ -140,12 +167,18 @@ class Issuer:
             return Refuse(Reason.TOKEN_INVALID, "the token lives longer than issuers.NAME.token_seconds allows")
         if claims.exp + leeway <= now:
             return Refuse(Reason.TOKEN_EXPIRED, "the token has expired")
+        return None
+
+    def _proof(self, token: str, claims: Claims, more: Mapping[str, object]) -> Proof:
+        now = self._clock.wall()
         identity = Identity(
             user=f"{self._name}:{claims.sub}",
             role=self._role(more),
             scopes=self._scopes(more),
             session=self._session(claims, token),
-            expires_at=claims.exp if now < claims.exp else claims.exp + leeway,
+            expires_at=claims.exp if now < claims.exp else claims.exp + self._leeway,
+            info=msgspec.json.encode(claims.info) if claims.info is not None else None,
+            channels=tuple(dict.fromkeys([*claims.channels, *claims.subs])),
         )
         return Proof(identity, claims.jti or sha256(token.encode("ascii")).hexdigest(), claims.iat)
 
@@ -162,6 +195,11 @@ class Issuer:
         value = more.get(self._settings.scope_claim) if self._settings.scope_claim else None
         found = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
         return frozenset(scope for scope in found if isinstance(scope, str))
+
+
+def is_typed(typ: str, wanted: str) -> bool:
+    """Tell whether a token's `typ` is a media type: in any case, `application/` left out or not (RFC 7515 §4.1.9)."""
+    return typ.lower() in (wanted.lower(), f"application/{wanted.lower()}")
 
 
 class Issuers:

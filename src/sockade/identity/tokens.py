@@ -1,14 +1,16 @@
 """Issues access tokens and decides whether one is ours and good: signed JWTs of RFC 9068, verified as RFC 8725 says.
 
 The header may hold `alg`, `typ` and `kid` and nothing else, so nothing in a token can name a key, an address or an
-extension. The key comes from the server's own key set, by `kid`. Verification is synchronous and remembers nothing;
-whether the session has been ended meanwhile is decided elsewhere (`identity.endings`).
+extension. The key comes from the server's own key set, by `kid`. Verification is synchronous. That a signature is good
+is remembered, for as long as its key is; times are judged each time, and whether the session has been ended meanwhile
+is decided elsewhere (`identity.endings`).
 """
 
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
+from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +25,7 @@ from sockade.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from joserfc.jwa import JWSAlgModel
+    from joserfc.jwk import OKPKey
 
     from sockade.clock import Clock
     from sockade.identity.keys import ServerKeys
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from sockade.settings import CredentialSettings
 
 MAX_CHARACTERS = 4_096  # Ours have about 500.
+REMEMBERED = 4_096
+"""Tokens whose signatures are not verified again: clients that come back show the same one. About 4 MiB."""
 NOT_OURS = Refuse(Reason.TOKEN_INVALID, "not an access token of this server")
 
 
@@ -80,6 +85,8 @@ class AccessTokens:
         self._clock = clock
         self._life = int(settings.access_token_seconds) or 1
         self._overlap = settings.access_token_seconds + settings.leeway_seconds
+        self._good: dict[bytes, tuple[str, OKPKey, Claims]] = {}
+        """By the digests of whole tokens: the key that verified each, and what it says."""
 
     def issue(self, session: Session) -> tuple[Secret, int]:
         """Return an access token for a session, and the seconds it lives: never longer than the session."""
@@ -124,14 +131,27 @@ class AccessTokens:
         """Return the claims of a token that one of our keys signed."""
         if len(token) > MAX_CHARACTERS or not token.isascii():
             return None
+        digest = sha256(token.encode("ascii")).digest()
+        keys = self._keys.verifying(self._clock.wall(), self._overlap)
+        if (good := self._good.get(digest)) is not None:
+            kid, key, claims = good
+            if keys.get(kid) is key:
+                return claims
+        return self._verify(token, digest, keys)
+
+    def _verify(self, token: str, digest: bytes, keys: dict[str, OKPKey]) -> Claims | None:
         try:
             header = HEADERS.decode(decode_segment(token.partition(".")[0]))
-            key = self._keys.verifying(self._clock.wall(), self._overlap).get(header.kid)
+            key = keys.get(header.kid)
             if key is None:
                 return None
-            return CLAIMS.decode(jws.deserialize_compact(token, key, registry=REGISTRY).payload)
+            claims = CLAIMS.decode(jws.deserialize_compact(token, key, registry=REGISTRY).payload)
         except (JoseError, msgspec.MsgspecError, Base64Error, ValueError):
             return None
+        if len(self._good) >= REMEMBERED:
+            del self._good[next(iter(self._good))]
+        self._good[digest] = (header.kid, key, claims)
+        return claims
 
     def _judge(self, claims: Claims) -> Identity | Refuse:
         now, leeway = self._clock.wall(), self._settings.leeway_seconds

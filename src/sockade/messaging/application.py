@@ -1,53 +1,40 @@
-"""The application's side: which endpoints there are and which callbacks each has."""
+"""The application's side: which endpoints, channels and procedures there are, and what it may do once they run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+import inspect
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
 import msgspec
 
 from sockade.errors import UsageError
 from sockade.guard.messages import MessageRules
-from sockade.guard.schemas import compile_schema
-from sockade.messaging.channels import Channels
+from sockade.guard.rates import Rate
+from sockade.messaging.channels import Channels, declared_by
+from sockade.messaging.endpoint import Endpoint, Procedure, read_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from sockade.guard.schemas import Schema
-    from sockade.messaging.channels import History
     from sockade.messaging.connection import Connection
+    from sockade.messaging.control import Control
     from sockade.messaging.hub import Hub
-    from sockade.messaging.node import Node
+    from sockade.messaging.types import History
 
-    OnConnection = Callable[[Connection], Awaitable[None]]
-    OnMessage = Callable[[Connection, Any], Awaitable[None]]
-    OnError = Callable[[Connection, Exception], Awaitable[None]]
+    OnSend = Callable[[Connection, Any], Awaitable[None]]
+    Listener = Callable[[Any, str], None]
+    Grants = Callable[[str, str, float | None, bytes | None], str]
 
 C = TypeVar("C")
+L = TypeVar("L", bound="Listener")
+F = TypeVar("F", bound="Callable[..., Awaitable[Any]]")
 CALLBACKS = ("on_open", "on_message", "on_close", "on_error")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One path and the callbacks behind it, each of them optional."""
-
-    path: str
-    rules: MessageRules
-    on_open: OnConnection | None
-    on_message: OnMessage | None
-    on_close: OnConnection | None
-    on_error: OnError | None
-    heartbeat: bytes | None = None
-    """A frame that asks the peer for an answer, in the place of a WebSocket ping."""
-    codes: Mapping[int, int] = field(default_factory=dict)
-    """What close codes become on this endpoint."""
-
-
 class Sockade:
-    """An application: endpoints, each with four optional callbacks.
+    """An application: endpoints, each with four optional callbacks, and channels.
 
         app = Sockade()
 
@@ -63,8 +50,14 @@ class Sockade:
     def __init__(self) -> None:
         self.endpoints: dict[str, Endpoint] = {}
         self.channels = Channels()
+        self.procedures: dict[str, Procedure] = {}
+        self.send_handler: OnSend | None = None
+        self.listeners: dict[str, Listener] = {}
         self._hub: Hub | None = None
-        self._node: Node | None = None
+        self._control: Control | None = None
+        self._grants: Grants | None = None
+
+    # What is declared before the server runs.
 
     def endpoint(
         self, path: str, *, message: type[Any] | None = None, schema: Path | None = None, binary: bool = False
@@ -102,18 +95,34 @@ class Sockade:
         return register
 
     def channel(
-        self, pattern: str, *, history: History | None = None, presence: bool = False, join_leave: bool = False
+        self,
+        pattern: str,
+        *,
+        history: History | None = None,
+        presence: bool = False,
+        join_leave: bool | Literal["user"] = False,
+        personal: bool = False,
+        token: bool = False,
+        messages_per_second: float | None = None,
+        message_burst: int = 10,
     ) -> Callable[[C], C]:
         """Declare the channels whose names fit a pattern, such as `room:{name}`.
 
         The decorated class says who may do what: `may_subscribe(self, identity, name)`, by default everyone who is
-        admitted, and `may_publish(self, identity, name)`, by default nobody; `message` is the type of what is
-        published, a subclass of `Message`.
+        admitted; `may_publish(self, identity, name)`, by default nobody; `may_see_presence` and `may_see_history`, by
+        default whoever may subscribe. `message` is the type of what is published, a subclass of `Message`. Two hooks
+        are awaited if they are there: `on_subscribe(self, connection, name)`, whose answer goes to the subscriber,
+        and `on_publish(self, connection, message, name)`, whose answer is published in the message's place unless
+        it is None. Either raises RejectedError to refuse.
 
         Args:
-            history: what is kept for those who were away; acknowledged publications are on the disk.
+            history: what is kept for those who were away.
             presence: whether clients may ask who is there.
-            join_leave: whether they are told of everyone who comes and goes.
+            join_leave: whether they are told of everyone who comes and goes; `"user"`: once for all tabs of a user.
+            personal: the channel of one user, whom the variable `user` names: each connection of that user is
+                subscribed by the server, and nobody else may hear it.
+            token: whether a subscription token for the channel is as good as a right.
+            messages_per_second: what one user may publish in one channel, after a burst of `message_burst`.
 
         Raises:
             UsageError: the pattern is malformed.
@@ -121,10 +130,60 @@ class Sockade:
 
         def register(handler: C) -> C:
             instance = handler() if isinstance(handler, type) else handler
-            self.channels.declare(pattern, instance, history=history, presence=presence, join_leave=join_leave)
+            self.channels.add(
+                declared_by(
+                    pattern,
+                    instance,
+                    history=history,
+                    presence=presence,
+                    announced="user" if join_leave == "user" else "connection" if join_leave else "off",
+                    personal=personal,
+                    token=token,
+                    rate=Rate(messages_per_second, message_burst) if messages_per_second is not None else None,
+                )
+            )
             return handler
 
         return register
+
+    def rpc(self, name: str) -> Callable[[F], F]:
+        """Answer calls of clients of the channel protocol by `async def answer(connection, data)`.
+
+        The annotation of the second parameter is the type that the data must have; without one it may be any JSON.
+        What is returned is the answer; RejectedError becomes an error reply.
+
+        Raises:
+            UsageError: the name is taken, or the function does not take two arguments.
+        """
+
+        def register(function: F) -> F:
+            parameters = list(inspect.signature(function).parameters)
+            if name in self.procedures or len(parameters) != 2:
+                raise UsageError(f"the procedure {name!r} is there already, or does not take (connection, data)")
+            self.procedures[name] = Procedure(function, annotated(function, parameters[1]))
+            return function
+
+        return register
+
+    def listen(self, channel: str) -> Callable[[L], L]:
+        """Have `def heard(data, user)` called with everything that is published in one channel, and who published it.
+
+        It is called on this node after the publication is kept; `user` is empty for what no client has published.
+        It must not wait. What it raises is logged, and costs nobody anything.
+        """
+
+        def register(function: L) -> L:
+            self.listeners[channel] = function
+            return function
+
+        return register
+
+    def on_send(self, function: F) -> F:
+        """Let `async def take(connection, data)` have what clients send without expecting an answer."""
+        self.send_handler = function
+        return function
+
+    # What it does while the server runs.
 
     async def publish(self, channel: str, data: object, *, key: str = "") -> None:
         """Publish in a channel as the application itself, which needs no right.
@@ -137,31 +196,76 @@ class Sockade:
             UsageError: no such channel is declared, or the server does not run.
             StorageError: it was not published.
         """
-        match = self.channels.find(channel)
-        if match is None or self._node is None:
-            raise UsageError(f"no channel {channel!r} is declared, or the server does not run yet")
-        await self._node.publish(match, msgspec.json.encode(data), key=key)
+        await self._running.publish(channel, msgspec.json.encode(data), key=key)
+
+    async def subscribe(self, user: str, channel: str, *, data: object = None) -> int:
+        """Subscribe every connected client of a user to a channel; return how many did not hear it before.
+
+        Raises:
+            UsageError: no such channel is declared, or the server does not run.
+            StorageError: the channel's position could not be read.
+        """
+        return await self._running.subscribe(user, channel, data=data)
+
+    def unsubscribe(self, user: str, channel: str) -> int:
+        """End a user's subscriptions of a channel at once; return how many. Whether they may come back, rights say."""
+        return self._running.unsubscribe(user, channel)
+
+    def disconnect(self, user: str) -> int:
+        """Close every channel connection of a user, who is told not to come back by itself; return how many."""
+        return self._running.disconnect(user)
+
+    def send(self, user: str, data: object) -> int:
+        """Send something to every connected client of a user, outside all channels; return to how many."""
+        return self._running.message(user, data)
+
+    def subscription_token(self, user: str, channel: str, *, seconds: float | None = None, info: object = None) -> str:
+        """Return a token with which a user may subscribe to a channel that is declared with `token=True`.
+
+        Args:
+            seconds: how long it lasts, at most and by default as long as access tokens do.
+            info: JSON that others are shown beside the user in this channel.
+
+        Raises:
+            UsageError: the server does not run.
+        """
+        if self._grants is None:
+            raise UsageError("the server does not run yet")
+        return self._grants(user, channel, seconds, msgspec.json.encode(info) if info is not None else None)
 
     def broadcast(self, path: str, message: str | bytes, *, but: Connection | None = None) -> None:
         """Send a message to every connection of an endpoint, save `but`. Before the server runs there are none."""
         if self._hub is not None:
             self._hub.broadcast(path, message, but=but)
 
-    def bind(self, hub: Hub, node: Node | None = None) -> None:
+    @property
+    def speaks_channels(self) -> bool:
+        """Whether there is anything for which clients need the channel protocol."""
+        return bool(self.channels.declared or self.procedures or self.send_handler)
+
+    def bind(self, hub: Hub, control: Control | None = None, grants: Grants | None = None) -> None:
         """Tie the application to the connections and channels of a running server."""
         self._hub = hub
-        self._node = node
+        self._control = control
+        self._grants = grants
+
+    @property
+    def _running(self) -> Control:
+        if self._control is None:
+            raise UsageError("no channel is declared, or the server does not run yet")
+        return self._control
 
 
-def read_schema(path: Path) -> Schema:
-    """Return the JSON Schema that a file holds.
+def annotated(function: Callable[..., Any], parameter: str) -> Any:
+    """Return the type that a parameter is annotated with; Any where it is not.
+
+    The other annotations are not looked at: they may name what is imported for type checkers alone.
 
     Raises:
-        UsageError: it cannot be read or is refused.
+        UsageError: the annotation names something that is not there.
     """
+    holder = SimpleNamespace(__annotations__={parameter: function.__annotations__.get(parameter, Any)})
     try:
-        return compile_schema(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the schema {path} cannot be read: {error}") from error
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+        return get_type_hints(holder, globalns=function.__globals__, include_extras=True)[parameter]
+    except NameError as error:
+        raise UsageError(f"the type of {parameter!r} must be importable when the module runs: {error}") from error

@@ -6,12 +6,18 @@ names this incarnation of the stream. `Position` is where one stands in it.
 What every broker guarantees:
 
 - **Atomicity.** `publish` appends and publishes in one step: no publication is delivered that is not in the history,
-  and none gets an offset and is then not delivered.
-- **Durability.** When `publish` returns, the publication survives whatever the broker's durability names: `memory`,
-  the end of this process at no price; `disk`, the loss of power. Delivery comes after that as well.
-- **Order.** Publications of a channel are delivered in the order of their offsets, on every node the same. What one
-  publisher publishes one after the other keeps its order.
-- **Failure.** When `publish` raises, nothing was appended and nothing is delivered, ever.
+  and none gets an offset and is then not delivered. The idempotency key belongs to the same step: either the
+  publication and its key are kept, or neither. What `history` returns and the top it returns are of one moment.
+- **Durability.** Where `Keep.durable` is set, `publish` returns, and the publication is delivered, only when it
+  survives the loss of power: position, epoch and key as well. Otherwise, and where nothing is kept, all of it may end
+  with the process (or the server) that keeps it; the stream then begins anew with another epoch, never with an old one.
+- **Order.** Publications of a channel are delivered in the order of their offsets, on every node the same, each at most
+  once; a node that missed one sees the gap in the offsets. What one publisher publishes one after the other, waiting
+  for each or not, keeps its order. Between channels no order is promised. `publish` returns after its delivery here.
+- **Failure.** When `publish` raises `StorageError`, nothing was appended and nothing is delivered: not now, and not
+  after a restart. A broker that cannot tell whether an append happened finds out before it answers, and takes no
+  further one until then; `failure` says why. A publisher who hears nothing at all (the process died) knows nothing:
+  with an idempotency key it may ask again.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     Deliver = Callable[[str, "Publication", "Position"], None]
 
@@ -66,6 +72,8 @@ class Keep:
 
     size: int
     seconds: float
+    durable: bool = True
+    """Whether an acknowledgement waits for the disk. A channel's own never changes while the broker runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,11 @@ class History:
 class Broker(Protocol):
     """Keeps channels. It lives on one event loop; `deliver` is called on it."""
 
+    @property
+    def failure(self) -> str:
+        """Return why publications cannot be kept at present, for `/readyz`; empty while they can."""
+        ...
+
     async def start(self, deliver: Deliver) -> None:
         """Begin to deliver publications of this and of other nodes."""
         ...
@@ -95,8 +108,11 @@ class Broker(Protocol):
         """Finish what was accepted, and stop."""
         ...
 
-    async def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Published:
+    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Awaitable[Published]:
         """Append to the history, if any is kept, and publish.
+
+        It is under way when this returns, in the order of the calls. Who does not wait for one before the next has
+        many in each commit, which costs far less.
 
         Args:
             keep: the channel's history; without one the position is (0, "").
@@ -104,7 +120,7 @@ class Broker(Protocol):
                 delivers nothing and gets the first one's answer.
 
         Raises:
-            StorageError: it was not published.
+            StorageError: it was not published; here when the broker is closed, otherwise when awaited.
         """
         ...
 

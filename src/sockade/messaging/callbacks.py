@@ -30,10 +30,16 @@ async def run_callbacks(connection: Connection, report: Report) -> None:
 async def run_messages(connection: Connection) -> None:
     """Run `on_message` for each message until the connection is gone."""
     inbox, on_message = connection.inbox, connection.endpoint.on_message
-    while (message := await inbox.get()) is not None:
+    items = inbox.items
+    while True:
+        while not items:
+            await inbox
+        message = items.pop(0)
+        if message is None:
+            return
         if on_message is not None:
             await on_message(connection, message)
-        if not inbox:
+        if connection.reading_paused and not items:
             connection.caught_up()
 
 

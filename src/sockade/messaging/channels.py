@@ -1,41 +1,36 @@
 """Which channels there are, who may do what in them, and what they keep: declarations, and how a name finds its own.
 
 A channel that is not declared and one that is forbidden get the same answer: who may not know learns nothing.
+Declarations come from application code and from `[channels.NAME]` of the settings, and become the same values.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Literal
 
 from sockade.errors import UsageError
+from sockade.guard.rates import Allowances, Rate
+from sockade.guard.rights import EVERYONE, OWNER, USER_VARIABLE, has_any
 from sockade.messaging.broker import Keep
+from sockade.messaging.endpoint import read_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from sockade.guard.identity import Identity
+    from sockade.guard.schemas import Schema
+    from sockade.messaging.types import History
+    from sockade.settings import ChannelSettings
+
+    Permits = Callable[..., bool]
+    Hook = Callable[..., Awaitable[Any]]
+    Announced = Literal["off", "connection", "user"]
 
 VARIABLE = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
-
-
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What travels in a channel, typed: subclass it and name the fields."""
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """A channel keeps at most `size` publications, none older than `seconds`."""
-
-    size: int
-    seconds: float
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.seconds <= 0:
-            raise UsageError("a history has a size of at least 1 and lasts longer than 0 seconds")
+HOOKS = ("on_subscribe", "on_publish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +40,25 @@ class Channel:
     pattern: str
     fits: re.Pattern[str]
     keep: Keep | None
+    cache: bool
+    """Whether a subscriber gets the latest publication alone."""
     presence: bool
-    join_leave: bool
+    announced: Announced
+    """Whose coming and going others are told."""
+    personal: bool
+    token: bool
+    """Whether a subscription token is as good as a right."""
     message: type[Any] | None
-    may_subscribe: Callable[..., bool]
-    may_publish: Callable[..., bool]
+    schema: Schema | None
+    may_subscribe: Permits
+    may_publish: Permits
+    may_see_presence: Permits | None
+    """None: whoever hears the channel."""
+    may_see_history: Permits | None
+    allowances: Allowances | None
+    """What one user may publish in one channel."""
+    on_subscribe: Hook | None = None
+    on_publish: Hook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +70,29 @@ class Match:
     variables: Mapping[str, str]
 
     def may_subscribe(self, identity: Identity) -> bool:
-        """Tell whether an identity may hear this channel, and see its presence and history."""
+        """Tell whether an identity may hear this channel; a personal one is heard by its user alone."""
+        if self.channel.personal and self.variables[USER_VARIABLE] != identity.user:
+            return False
         return self.channel.may_subscribe(identity, **self.variables)
 
     def may_publish(self, identity: Identity) -> bool:
         """Tell whether an identity may publish in this channel."""
         return self.channel.may_publish(identity, **self.variables)
+
+    def may_see_presence(self, identity: Identity) -> bool:
+        """Tell whether an identity that may hear this channel may see who is in it."""
+        permits = self.channel.may_see_presence
+        return permits is None or permits(identity, **self.variables)
+
+    def may_see_history(self, identity: Identity) -> bool:
+        """Tell whether an identity that may hear this channel may read what was published in it."""
+        permits = self.channel.may_see_history
+        return permits is None or permits(identity, **self.variables)
+
+    def allows(self, user: str, now: float) -> bool:
+        """Take one publication out of a user's allowance in this channel; `now` is in monotonic seconds."""
+        allowances = self.channel.allowances
+        return allowances is None or allowances.bucket(f"{self.name}\n{user}", now).take(now)
 
 
 class Channels:
@@ -74,27 +100,19 @@ class Channels:
 
     def __init__(self) -> None:
         self.declared: list[Channel] = []
+        self.personal: list[Channel] = []
 
-    def declare(
-        self, pattern: str, handler: object, *, history: History | None, presence: bool, join_leave: bool
-    ) -> None:
-        """Declare the channels whose names fit a pattern.
+    def add(self, channel: Channel) -> None:
+        """Add a declaration.
 
-        `handler` says who may do what: `may_subscribe(identity, **variables)`, by default everyone who is admitted,
-        and `may_publish(identity, **variables)`, by default nobody; and `message`, the type of what is published.
+        Raises:
+            UsageError: it is personal, and its pattern does not say whose.
         """
-        self.declared.append(
-            Channel(
-                pattern,
-                compiled(pattern),
-                Keep(history.size, history.seconds) if history is not None else None,
-                presence,
-                join_leave,
-                getattr(handler, "message", None),
-                getattr(handler, "may_subscribe", anyone),
-                getattr(handler, "may_publish", nobody),
-            )
-        )
+        if channel.personal:
+            if list(channel.fits.groupindex) != [USER_VARIABLE]:
+                raise UsageError(f"the personal channel {channel.pattern!r} needs the variable {{user}} and no other")
+            self.personal.append(channel)
+        self.declared.append(channel)
 
     def find(self, name: str) -> Match | None:
         """Return the declaration of a channel's name."""
@@ -104,9 +122,85 @@ class Channels:
                 return Match(name, channel, match.groupdict())
         return None
 
+    def is_durable(self, name: str) -> bool:
+        """Tell whether what is published under a name is kept on the disk."""
+        match = self.find(name)
+        return match is not None and match.channel.keep is not None and match.channel.keep.durable
 
-def compiled(pattern: str) -> re.Pattern[str]:
-    """Return the expression of a pattern such as `room:{name}`; a variable holds no colon.
+    def personal_of(self, user: str) -> Iterable[Match]:
+        """Return the channels that belong to a user, to which the server subscribes each of their connections."""
+        for channel in self.personal:
+            yield Match(channel.pattern.replace(f"{{{USER_VARIABLE}}}", user), channel, {USER_VARIABLE: user})
+
+
+def declared_by(
+    pattern: str,
+    handler: object,
+    *,
+    history: History | None,
+    presence: bool,
+    announced: Announced,
+    personal: bool,
+    token: bool,
+    rate: Rate | None,
+) -> Channel:
+    """Return what application code declares: `handler` says who may do what, and may have hooks.
+
+    Raises:
+        UsageError: the pattern is malformed.
+    """
+    return Channel(
+        pattern=pattern,
+        fits=compiled(pattern, personal=personal),
+        keep=Keep(history.size, history.ttl, history.durable) if history is not None else None,
+        cache=history is not None and history.latest_only,
+        presence=presence,
+        announced=announced,
+        personal=personal,
+        token=token,
+        message=getattr(handler, "message", None),
+        schema=None,
+        may_subscribe=getattr(handler, "may_subscribe", anyone),
+        may_publish=getattr(handler, "may_publish", nobody),
+        may_see_presence=getattr(handler, "may_see_presence", None),
+        may_see_history=getattr(handler, "may_see_history", None),
+        allowances=Allowances(rate) if rate is not None else None,
+        on_subscribe=getattr(handler, "on_subscribe", None),
+        on_publish=getattr(handler, "on_publish", None),
+    )
+
+
+def configured(name: str, settings: ChannelSettings) -> Channel:
+    """Return what a table `[channels.NAME]` declares.
+
+    Raises:
+        UsageError: the pattern is malformed, or the schema cannot be read or is refused.
+    """
+    pattern = settings.pattern or name
+    subscribe = (OWNER,) if settings.personal and settings.subscribe == (EVERYONE,) else settings.subscribe
+    keep = Keep(settings.history_size, settings.history_seconds, settings.durability == "disk")
+    rate = Rate(settings.messages_per_second, settings.message_burst) if settings.messages_per_second else None
+    return Channel(
+        pattern=pattern,
+        fits=compiled(pattern, personal=settings.personal),
+        keep=keep if settings.history_size else None,
+        cache=settings.cache,
+        presence=settings.presence,
+        announced=settings.join_leave,
+        personal=settings.personal,
+        token=settings.token,
+        message=None,
+        schema=read_schema(settings.schema_file) if settings.schema_file is not None else None,
+        may_subscribe=holders(subscribe),
+        may_publish=holders(settings.publish),
+        may_see_presence=holders(settings.see_presence) if settings.see_presence is not None else None,
+        may_see_history=holders(settings.see_history) if settings.see_history is not None else None,
+        allowances=Allowances(rate) if rate is not None else None,
+    )
+
+
+def compiled(pattern: str, *, personal: bool = False) -> re.Pattern[str]:
+    """Return the expression of a pattern such as `room:{name}`; a variable holds no colon, save a user's name.
 
     Raises:
         UsageError: the pattern is malformed.
@@ -115,9 +209,20 @@ def compiled(pattern: str) -> re.Pattern[str]:
     names = parts[1::2]
     if not pattern or len(set(names)) != len(names) or any("{" in part or "}" in part for part in parts[::2]):
         raise UsageError(f"channel pattern {pattern!r} is malformed: write it like room:{{name}}")
+    # Users of another issuer are called `issuer:name`.
+    value = ".+" if personal else "[^:]+"
     return re.compile(
-        "".join(f"(?P<{part}>[^:]+)" if number % 2 else re.escape(part) for number, part in enumerate(parts))
+        "".join(f"(?P<{part}>{value})" if number % 2 else re.escape(part) for number, part in enumerate(parts))
     )
+
+
+def holders(rights: tuple[str, ...]) -> Permits:
+    """Return what permits whoever has one of some rights."""
+    return functools.partial(_holds, rights)
+
+
+def _holds(rights: tuple[str, ...], identity: Identity, /, **variables: str) -> bool:
+    return has_any(rights, identity, variables)
 
 
 def anyone(identity: Identity, **variables: str) -> bool:

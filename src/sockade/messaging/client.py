@@ -1,4 +1,4 @@
-"""The channel protocol on one connection: what each command does.
+"""The channel protocol on one connection: whose it is, and which command goes where.
 
 The first command is `connect`; nothing is dispatched before it. Rights are asked at every command, so a right that
 was taken away is gone at once. A malformed message ends the connection with 3501; a command that cannot be done gets
@@ -7,86 +7,62 @@ an error reply, and the connection goes on.
 
 from __future__ import annotations
 
+import asyncio
+import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from sockade.errors import StorageError
+from sockade.errors import RejectedError, StorageError
+from sockade.guard.commands import Unclean, read_commands
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Carrier, Credential, Secret
-from sockade.guard.messages import MessageRules
-from sockade.messaging.application import Endpoint
-from sockade.messaging.broker import NO_LIMIT, Position
-from sockade.messaging.frames import frame
-from sockade.messaging.node import Subscription, to_pub
-from sockade.messaging.recovery import Gap, Recovered, recover
+from sockade.messaging import publishing, subscribing
 from sockade.protocol import commands, replies
 from sockade.protocol.codec import DecodeError
 from sockade.protocol.reasons import Reason
-from sockade.protocol.replies import DISCONNECT_CODES, DisconnectCode, ErrorCode
+from sockade.protocol.replies import DisconnectCode, ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from sockade.guard.identity import Identity
-    from sockade.messaging.broker import History
+    from sockade.guard.identity import Grant, Identity
+    from sockade.messaging.broker import Published
     from sockade.messaging.channels import Match
     from sockade.messaging.connection import Connection
-    from sockade.messaging.node import Node
+    from sockade.messaging.endpoint import Procedure
+    from sockade.messaging.node import Node, Subscription
 
+    Answer = replies.Result | replies.Error | None
     Verify = Callable[[Credential], Awaitable[Identity | Refuse]]
+    VerifyGrant = Callable[[Secret, str, str], Awaitable[Grant | Refuse]]
+    OnSend = Callable[[Connection, object], Awaitable[None]]
 
-PATH = "/connection/websocket"
 VERSION = "sockade 0.1"
-CONNECT_SECONDS = 5.0
-"""How long a connection may stay silent before its `connect`."""
-SUBSCRIPTIONS = 100
-HISTORY_PUBLICATIONS = 1_000
-"""Publications in one history reply; clients page on with `since`."""
+UNANSWERED = 64
+"""Publishes of one client that may wait for the disk; what it says beyond that waits as well."""
 
 
-class ChannelProtocol:
-    """The callbacks of the endpoint that speaks the channel protocol."""
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the clients of one server share."""
 
-    def __init__(self, node: Node, verify: Verify) -> None:
-        self._node = node
-        self._verify = verify
-
-    def endpoint(self) -> Endpoint:
-        """Return the endpoint."""
-        return Endpoint(
-            PATH,
-            MessageRules(),
-            self.on_open,
-            self.on_message,
-            self.on_close,
-            None,
-            # An empty object is the protocol's own ping, which SDKs wait for and browsers can see.
-            heartbeat=frame("{}"),
-            codes=DISCONNECT_CODES,
-        )
-
-    async def on_open(self, connection: Connection) -> None:
-        client = connection.state.client = Client(connection, self._node, self._verify)
-        connection.state.silence = connection.hub.loop.call_later(CONNECT_SECONDS, client.expect_connect)
-
-    async def on_message(self, connection: Connection, message: str) -> None:
-        await connection.state.client.receive(message)
-
-    async def on_close(self, connection: Connection) -> None:
-        connection.state.silence.cancel()
-        connection.state.client.leave()
+    node: Node
+    verify: Verify
+    verify_grant: VerifyGrant
+    procedures: Mapping[str, Procedure]
+    on_send: OnSend | None = None
 
 
 class Client:
     """What the channel protocol knows of one connection."""
 
-    def __init__(self, connection: Connection, node: Node, verify: Verify) -> None:
+    def __init__(self, connection: Connection, services: Services) -> None:
         self.connection = connection
-        self.node = node
-        self.verify = verify
+        self.services = services
+        self.node = services.node
         self.connected = False
         self.subscriptions: dict[str, Subscription] = {}
+        self.unanswered: set[asyncio.Future[Published]] = set()
 
     def expect_connect(self) -> None:
         """Close a connection that has not said `connect`."""
@@ -96,7 +72,7 @@ class Client:
     async def receive(self, message: str) -> None:
         """Do the commands of one message, one after the other."""
         try:
-            found = commands.decode_commands(message)
+            found = read_commands(message)
         except DecodeError:
             self.disconnect(DisconnectCode.BAD_REQUEST)
             return
@@ -105,8 +81,21 @@ class Client:
                 return
             if number and not self.connection.allow_one_more():
                 self.answer(command, replies.error(ErrorCode.TOO_MANY_REQUESTS))
-                continue
-            await self.do(command)
+            elif isinstance(command, Unclean):
+                self.connection.count_violation()
+                self.answer(command, replies.error(ErrorCode.BAD_REQUEST))
+            else:
+                await self.do(command)
+
+    def reject(self, message: str, reason: Reason) -> None:
+        """Answer the commands of a message that goes nowhere: without an answer an SDK would wait for one."""
+        code = ErrorCode.TOO_MANY_REQUESTS if reason is Reason.RATE else ErrorCode.BAD_REQUEST
+        try:
+            found = read_commands(message)
+        except DecodeError:
+            return
+        for command in found:
+            self.answer(command, replies.error(code))
 
     async def do(self, command: commands.Command) -> None:
         """Do one command and answer it."""
@@ -118,64 +107,72 @@ class Client:
             self.disconnect(DisconnectCode.BAD_REQUEST)
             return
         try:
-            result = await self.dispatch(body)
+            result = await self.dispatch(command, body)
         except StorageError:
             result = replies.error(ErrorCode.INTERNAL)
+        except RejectedError as error:
+            result = replies.Error(error.code, str(error))
         if result is not None:
             self.answer(command, result)
 
-    async def dispatch(self, body: commands.Body) -> replies.Result | replies.Error | None:
-        """Return the answer to a command; None where there is nothing to answer, or it has been."""
+    async def dispatch(self, command: commands.Command, body: commands.Body) -> Answer:
+        """Return the answer to a command; None where there is nothing to answer, or it comes later."""
         match body:
+            case commands.Publish():
+                return await publishing.publish(self, command, body)
             case commands.Connect():
                 return await self.connect(body)
             case commands.Subscribe():
-                return await self.subscribe(body)
+                return await subscribing.subscribe(self, body)
             case commands.Unsubscribe():
-                self.unsubscribe(body.channel)
+                subscribing.unsubscribe(self, body.channel)
                 return replies.Empty()
-            case commands.Publish():
-                return await self.publish(body)
             case commands.History():
-                return await self.history(body)
+                return await publishing.history(self, body)
             case commands.Presence():
-                return self.presence(body.channel)
+                return publishing.presence(self, body.channel)
             case commands.PresenceStats():
-                return self.presence_stats(body.channel)
+                return publishing.presence_stats(self, body.channel)
             case commands.Refresh():
                 return await self.refresh(body)
+            case commands.SubRefresh():
+                return await subscribing.refresh(self, body)
+            case commands.Rpc():
+                return await publishing.call(self, body)
+            case commands.Send():
+                if self.services.on_send is not None:
+                    await self.services.on_send(self.connection, body.data)
+                return None
             case commands.Ping():
                 return replies.Empty()
-            case commands.Send():
-                return None
-            case commands.Rpc():
-                return replies.error(ErrorCode.METHOD_NOT_FOUND)
-            case commands.SubRefresh():
-                return replies.error(ErrorCode.NOT_AVAILABLE)
 
     # The connection.
 
-    async def connect(self, body: commands.Connect) -> replies.Result | replies.Error | None:
-        """Confirm who is here: a token must name whom the handshake has named already."""
+    async def connect(self, body: commands.Connect) -> Answer:
+        """Confirm who is here: a token must name whom the handshake has named already, or else names who it is."""
         expires, ttl = False, 0
-        if body.token:
+        if body.token or self.connection.confirm is not None:
             renewed = await self.prove(body.token)
             if not isinstance(renewed, int):
                 return renewed
             expires, ttl = True, renewed
+        subscribed = await subscribing.subscribe_by_server(self, body.subs)
+        if subscribed is None or not self.connection.is_open:
+            return None
         self.connected = True
-        seconds = self.connection.hub.limits.ping_seconds
+        self.node.clients[self.connection.identity.user].add(self)
         return replies.ConnectResult(
             client=self.connection.id,
             version=VERSION,
             expires=expires,
             ttl=ttl,
+            subs=subscribed,
             # The SDKs wait for whole seconds, and a little longer.
-            ping=max(1, round(seconds)),
+            ping=max(1, round(self.connection.hub.limits.ping_seconds)),
             pong=True,
         )
 
-    async def refresh(self, body: commands.Refresh) -> replies.Result | replies.Error | None:
+    async def refresh(self, body: commands.Refresh) -> Answer:
         """Go on with a new token of the same user."""
         renewed = await self.prove(body.token)
         if not isinstance(renewed, int):
@@ -189,149 +186,82 @@ class Client:
 
         An expired one is an error that makes SDKs fetch another. After anything else the connection is closed.
         """
-        identity = await self.verify(Credential(Carrier.BEARER, Secret(token)))
+        connection = self.connection
+        identity = await self.services.verify(Credential(Carrier.BEARER, Secret(token)))
+        if not isinstance(identity, Refuse) and connection.confirm is not None:
+            identity = connection.confirm(identity)
         if isinstance(identity, Refuse):
             if identity.reason is Reason.TOKEN_EXPIRED:
                 return replies.error(ErrorCode.TOKEN_EXPIRED)
+            self.disconnect(REFUSED.get(identity.reason, DisconnectCode.INVALID_TOKEN))
+            return None
+        if identity.user != connection.identity.user:
             self.disconnect(DisconnectCode.INVALID_TOKEN)
             return None
-        if identity.user != self.connection.identity.user:
-            self.disconnect(DisconnectCode.INVALID_TOKEN)
-            return None
-        lifetime = identity.expires_at - self.connection.hub.clock.wall()
-        self.connection.renew(identity, self.connection.hub.clock.monotonic() + lifetime)
+        lifetime = identity.expires_at - connection.hub.clock.wall()
+        connection.renew(identity, connection.hub.clock.monotonic() + lifetime)
         return max(1, int(lifetime))
 
-    # Channels.
+    def renewed(self) -> None:
+        """Let the rights of now hold: a channel that the client may not hear any more is heard no more."""
+        for subscription in list(self.subscriptions.values()):
+            if not subscription.ended and not subscribing.may_stay(self, subscription):
+                self.node.lose(subscription, replies.UnsubscribeCode.SERVER)
+
+    # Rights.
 
     def permitted(self, name: str) -> Match | None:
-        """Return a channel that this client may hear; an unknown one and a forbidden one are both None."""
+        """Return a channel that this client may hear; an unknown one and a forbidden one are both None.
+
+        Whoever was subscribed with a token for it may hear it as long as that lasts.
+        """
+        subscription = self.subscriptions.get(name)
+        if subscription is not None and not subscription.ended and subscribing.may_stay(self, subscription):
+            return subscription.match
         match = self.node.channels.find(name)
         return match if match is not None and match.may_subscribe(self.connection.identity) else None
-
-    async def subscribe(self, body: commands.Subscribe) -> replies.Result | replies.Error | None:
-        """Let the client hear a channel, with what it missed where that can be recovered."""
-        before = self.subscriptions.get(body.channel)
-        if before is not None and not before.ended:
-            return replies.error(ErrorCode.ALREADY_SUBSCRIBED)
-        if len(self.subscriptions) >= SUBSCRIPTIONS:
-            return replies.error(ErrorCode.LIMIT_EXCEEDED)
-        match = self.permitted(body.channel)
-        if match is None:
-            return replies.error(ErrorCode.PERMISSION_DENIED)
-        subscription = Subscription(self.connection, match, self.info)
-        self.node.add(subscription)
-        try:
-            result = await self.join(subscription, body)
-        except BaseException:
-            self.node.remove(subscription)
-            raise
-        if result is None:
-            self.node.remove(subscription)
-            self.disconnect(DisconnectCode.INSUFFICIENT_STATE)
-        else:
-            self.subscriptions[body.channel] = subscription
-        return result
-
-    async def join(self, subscription: Subscription, body: commands.Subscribe) -> replies.SubscribeResult | None:
-        """Read what was missed while live publications are held back, and merge; None where the two do not join."""
-        if subscription.match.channel.keep is None:
-            held = subscription.held or []
-            self.node.go_live(subscription, None)
-            return replies.SubscribeResult(publications=[to_pub(publication) for publication, _ in held])
-        history = await self.missed(body)
-        since = Position(body.offset, body.epoch)
-        outcome = recover(since, history, subscription.held or [])
-        if isinstance(outcome, Gap):
-            return None
-        self.node.go_live(subscription, outcome.position)
-        missed = outcome.publications if isinstance(outcome, Recovered) and body.recover else None
-        return replies.SubscribeResult(
-            recoverable=True,
-            positioned=True,
-            epoch=outcome.position.epoch,
-            # What was recovered leads on from the client's own offset; otherwise it begins at the top.
-            offset=outcome.position.offset if missed is None else body.offset,
-            publications=[to_pub(one) for one in missed or ()],
-            recovered=missed is not None,
-            was_recovering=body.recover,
-        )
-
-    async def missed(self, body: commands.Subscribe) -> History:
-        """Read everything since the client's position, or the position alone for one that recovers nothing."""
-        broker = self.node.broker
-        if body.recover:
-            return await broker.history(body.channel, since=body.offset, limit=NO_LIMIT)
-        return await broker.history(body.channel, limit=0)
-
-    def unsubscribe(self, name: str) -> None:
-        """Let the client hear a channel no more; for one it did not hear there is nothing to do."""
-        subscription = self.subscriptions.pop(name, None)
-        if subscription is not None:
-            self.node.remove(subscription)
-
-    async def publish(self, body: commands.Publish) -> replies.Result | replies.Error:
-        """Publish what the client says, once the channel's type and its rights allow it."""
-        match = self.permitted(body.channel)
-        if match is None or not match.may_publish(self.connection.identity):
-            return replies.error(ErrorCode.PERMISSION_DENIED)
-        if match.channel.message is not None:
-            try:
-                msgspec.convert(body.data, match.channel.message, strict=True)
-            except msgspec.ValidationError:
-                return replies.error(ErrorCode.BAD_REQUEST)
-        await self.node.publish(match, msgspec.json.encode(body.data), info=self.info)
-        return replies.Empty()
-
-    async def history(self, body: commands.History) -> replies.Result | replies.Error:
-        """Read a channel's publications, a page at a time."""
-        match = self.permitted(body.channel)
-        if match is None:
-            return replies.error(ErrorCode.PERMISSION_DENIED)
-        if match.channel.keep is None:
-            return replies.error(ErrorCode.NOT_AVAILABLE)
-        limit = HISTORY_PUBLICATIONS if body.limit == NO_LIMIT else min(body.limit, HISTORY_PUBLICATIONS)
-        since = body.since.offset if body.since is not None else None
-        found = await self.node.broker.history(body.channel, since=since, limit=limit, reverse=body.reverse)
-        if body.since is not None and body.since.epoch not in ("", found.top.epoch):
-            return replies.error(ErrorCode.UNRECOVERABLE_POSITION)
-        return replies.HistoryResult([to_pub(one) for one in found.publications], found.top.epoch, found.top.offset)
-
-    def presence(self, name: str) -> replies.Result | replies.Error:
-        """Tell who is in a channel."""
-        match = self.permitted(name)
-        if match is None:
-            return replies.error(ErrorCode.PERMISSION_DENIED)
-        if not match.channel.presence:
-            return replies.error(ErrorCode.NOT_AVAILABLE)
-        return replies.PresenceResult(self.node.present(name))
-
-    def presence_stats(self, name: str) -> replies.Result | replies.Error:
-        """Tell how many are in a channel."""
-        found = self.presence(name)
-        if not isinstance(found, replies.PresenceResult):
-            return found
-        users = {info.user for info in found.presence.values()}
-        return replies.PresenceStatsResult(len(found.presence), len(users))
 
     # Ends.
 
     def leave(self) -> None:
         """Leave every channel: the connection is gone."""
         for name in list(self.subscriptions):
-            self.unsubscribe(name)
+            subscribing.unsubscribe(self, name)
+        clients = self.node.clients.get(self.connection.identity.user)
+        if clients is not None:
+            clients.discard(self)
+            if not clients:
+                del self.node.clients[self.connection.identity.user]
 
     def disconnect(self, code: DisconnectCode) -> None:
         """Close the connection with a code of the channel protocol."""
         self.connection.close(code, code.name.lower().replace("_", " "))
 
-    @property
-    def info(self) -> replies.ClientInfo:
-        """Who this is, as others see it."""
-        return replies.ClientInfo(self.connection.identity.user, self.connection.id)
+    async def answer_later(self, command: commands.Command, published: Awaitable[Published]) -> None:
+        """Answer a publish when it is kept, and wait only where too many are not yet."""
+        future = asyncio.ensure_future(published)
+        if future.done():
+            self.answer(command, publishing.outcome(future))
+            return
+        self.unanswered.add(future)
+        future.add_done_callback(functools.partial(self._answer_published, command))
+        if len(self.unanswered) >= UNANSWERED:
+            await asyncio.wait(self.unanswered, return_when=asyncio.FIRST_COMPLETED)
 
-    def answer(self, command: commands.Command, result: replies.Result | replies.Error) -> None:
+    def _answer_published(self, command: commands.Command, future: asyncio.Future[Published]) -> None:
+        self.unanswered.discard(future)
+        self.answer(command, publishing.outcome(future))
+
+    def answer(self, command: commands.Command | Unclean, result: replies.Result | replies.Error) -> None:
         """Send the reply to a command."""
         if command.id:
-            method = next(name for name in commands.METHODS if getattr(command, name) is not None)
-            self.connection.send(replies.encode_reply(command.id, method, result).decode())
+            self.connection.send(replies.encode_reply(command.id, command.method, result).decode())
+
+
+REFUSED: Mapping[Reason, DisconnectCode] = {
+    Reason.USER_CONNECTIONS: DisconnectCode.CONNECTION_LIMIT,
+    Reason.SERVER_FULL: DisconnectCode.TOO_MANY_REQUESTS,
+    Reason.RATE: DisconnectCode.TOO_MANY_REQUESTS,
+    Reason.BUSY: DisconnectCode.INTERNAL,
+}
+"""Which code a refusal of a first message is; any other is an invalid token."""

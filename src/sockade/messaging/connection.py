@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sockade.guard.messages import TOO_FAST, Close, Reject, decide
+from sockade.guard.messages import TOO_FAST, TOO_MANY_INVALID, Close, Reject, decide
 from sockade.messaging.frames import frame
 from sockade.messaging.inbox import Inbox
 from sockade.protocol.codes import CloseCode
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Sequence
 
+    from sockade.guard.handshake import Refuse
     from sockade.guard.identity import ConnectionId, Identity
-    from sockade.messaging.application import Endpoint
+    from sockade.messaging.endpoint import Endpoint
     from sockade.messaging.hub import Hub
     from sockade.messaging.transport import Transport
 
@@ -38,32 +40,37 @@ class Connection:
     __slots__ = (
         "_abort_at",
         "_active_at",
-        "_flush_due",
         "_partial_at",
         "_paused_at",
         "_ping_at",
         "_pong_by",
         "_progress",
-        "_reading_paused",
         "_seen_at",
         "_state",
         "_warn_at",
         "address",
+        "aside",
         "check_at",
         "close_code",
         "close_reason",
+        "confirm",
         "controls",
         "endpoint",
         "expires_at",
+        "flush_due",
+        "heard",
         "hub",
         "id",
         "identity",
         "inbox",
         "is_open",
         "outbox",
+        "reading_paused",
+        "room",
         "standing",
         "task",
         "transport",
+        "write",
     )
 
     def __init__(
@@ -91,15 +98,23 @@ class Connection:
         """False from the moment either side begins to close."""
 
         self.transport = transport
+        self.write = transport.write
         self.hub = hub
+        self.room = hub.room(endpoint.path)
         self.controls = controls
-        self.standing = hub.limiter.standing(identity.user, hub.now)
+        self.confirm: Callable[[Identity], Identity | Refuse] | None = None
+        """Admits who says who they are in their first message only; None once that is done, or was before the 101."""
+        self.standing = hub.limiter.standing(identity.user or id, hub.now)
         self.inbox: Inbox[Any] = Inbox(hub.loop)
         self.task: asyncio.Task[None] | None = None
         self.outbox: list[bytes] = []
-        self._flush_due = False
+        self.flush_due = False
+        self.heard = 0
+        """How many of the messages that its room has yet to send are in the outbox already, or are none of its."""
+        self.aside = False
+        """Whether what its room sends goes through the outbox, because something precedes it."""
         self._state: SimpleNamespace | None = None
-        self._reading_paused = False
+        self.reading_paused = False
 
         # Deadlines, in monotonic seconds; infinite where nothing is awaited.
         now = hub.now
@@ -138,6 +153,7 @@ class Connection:
         """Close after what is queued, with a close code of RFC 6455 §7.4 and a reason of at most 123 bytes."""
         if not self.is_open:
             return
+        self.catch_up(self.room.unsent)
         self._write_out()
         self.closing()
         code = self.endpoint.codes.get(code, code)
@@ -152,21 +168,32 @@ class Connection:
 
     def renew(self, identity: Identity, expires_at: float) -> None:
         """Go on with a renewed credential: its rights hold from now on, and its end (monotonic seconds)."""
-        self.identity = identity
+        self.hub.identify(self, identity)
         self.expires_at = expires_at
         self._warn_at = expires_at - EXPIRY_NOTICE_SECONDS if self.controls else math.inf
         self.hub.watch(self, self._next_deadline())
+        if self.endpoint.on_renew is not None:
+            self.endpoint.on_renew(self)
 
     def queue(self, data: bytes) -> None:
-        """Put one frame into the outbox; the hub flushes it this tick."""
-        if not self._flush_due:
-            self._flush_due = True
-            self.hub.flush_soon(self)
+        """Put one frame into the outbox, behind what its room has yet to send; it is flushed this tick."""
+        if self.room.unsent:
+            self.catch_up(self.room.unsent)
+        self.aside = True
         self.outbox.append(data)
+        if not self.flush_due:
+            self.flush_due = True
+            self.hub.flush_soon(self)
+
+    def catch_up(self, unsent: Sequence[tuple[bytes, Connection | None]]) -> None:
+        """Put into the outbox what its room has yet to send."""
+        self.outbox += [data for data, but in unsent[self.heard :] if but is not self]
+        self.heard = len(unsent)
+        self.aside = True
 
     def flush(self) -> None:
         """Hand the outbox to the transport in one write, or find out that the peer does not read."""
-        self._flush_due = False
+        self.flush_due = False
         outbox = self.outbox
         if not outbox:
             return
@@ -183,11 +210,17 @@ class Connection:
         if outbox:
             data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
             outbox.clear()
-            self.transport.write(data)
+            self.write(data)
+        self.settle()
+
+    def settle(self) -> None:
+        """Let what its room sends come directly again, if nothing precedes it."""
+        self.aside = bool(self.heard or self.outbox or self._paused_at != math.inf)
 
     def drop(self, reason: str) -> None:
         """Abort without a closing handshake: the peer does not read, or does not answer."""
         self.is_open = False
+        self.room.members.discard(self)
         self.outbox.clear()
         self.close_reason = self.close_reason or reason
         self.transport.abort()
@@ -216,7 +249,7 @@ class Connection:
             self.drop("slow_consumer")
         elif now >= self._ping_at:
             self._ping_at = now + limits.ping_seconds
-            if not self._reading_paused:
+            if not self.reading_paused:
                 self._pong_by = now + limits.pong_seconds
                 if self.endpoint.heartbeat is not None:
                     self.queue(self.endpoint.heartbeat)
@@ -255,9 +288,12 @@ class Connection:
             return
         hub = self.hub
         self._active_at = hub.now
-        decision = decide(message, self.endpoint.rules, self.standing, self.expires_at, hub.clock.monotonic())
+        decision = decide(message, self.endpoint.rules, self.standing, self.expires_at, hub.monotonic())
         if isinstance(decision, Reject):
-            self.tell(rejected=decision.reason)
+            if self.endpoint.on_reject is not None:
+                self.endpoint.on_reject(self, message, decision.reason)
+            else:
+                self.tell(rejected=decision.reason)
             return
         if isinstance(decision, Close):
             self._close_for_cause(decision)
@@ -265,16 +301,16 @@ class Connection:
         if self.endpoint.on_message is None:
             return
         self.inbox.put(decision)
-        if len(self.inbox) >= INBOX_MESSAGES and not self._reading_paused:
-            self._reading_paused = True
+        if len(self.inbox.items) >= INBOX_MESSAGES and not self.reading_paused:
+            self.reading_paused = True
             # What is not read cannot be answered or completed: its deadlines wait as well.
             self._pong_by = self._partial_at = math.inf
             self.transport.pause_reading()
 
     def caught_up(self) -> None:
         """Note that the callbacks have taken what waited; the peer may send again."""
-        if self._reading_paused:
-            self._reading_paused = False
+        if self.reading_paused:
+            self.reading_paused = False
             if self.is_open:
                 self.transport.resume_reading()
 
@@ -292,16 +328,19 @@ class Connection:
 
     def allow_one_more(self) -> bool:
         """Count a further command of one message like a message; False over the rate."""
-        now = self.hub.clock.monotonic()
-        if self.standing.take(0, now):
+        if self.standing.take(0, self.hub.monotonic()):
             return True
-        if not self.standing.violate(now):
-            self._close_for_cause(TOO_FAST)
+        self.count_violation(TOO_FAST)
         return False
+
+    def count_violation(self, too_many: Close = TOO_MANY_INVALID) -> None:
+        """Count something that was rejected, and close when there was too much of it."""
+        if not self.standing.violate(self.hub.monotonic()):
+            self._close_for_cause(too_many)
 
     def _close_for_cause(self, decision: Close) -> None:
         if decision.strike:
-            self.hub.limiter.strike(self.identity.user, self.address, self.hub.clock.monotonic())
+            self.hub.limiter.strike(self.identity.user, self.address, self.hub.monotonic())
         self.close(decision.code, decision.reason)
 
     def partial(self, incomplete: bool) -> None:
@@ -313,12 +352,14 @@ class Connection:
     def pause_writing(self) -> None:
         """Note that the peer does not take what is sent."""
         self._paused_at = self.hub.now
+        self.aside = True
         self._progress = self.transport.unsent_bytes()
         self.hub.watch(self, self._paused_at + self.hub.limits.stall_seconds / 2)
 
     def resume_writing(self) -> None:
         """Note that the peer takes what is sent again."""
         self._paused_at = math.inf
+        self.settle()
         if self.is_open:
             self.flush()
 
@@ -326,9 +367,10 @@ class Connection:
         """Note that either side began to close; the TCP connection is given a while to end."""
         if self.is_open:
             self.is_open = False
+            self.room.members.discard(self)
             self._abort_at = self.hub.now + self.hub.limits.close_seconds
             self.hub.watch(self, self._abort_at)
-            if self._reading_paused:
+            if self.reading_paused:
                 # The end of a connection is only seen by reading; messages are ignored by now.
                 self.transport.resume_reading()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sockade.guard.admit import Counts
 from sockade.messaging.callbacks import run_callbacks
 from sockade.messaging.frames import frame
+from sockade.messaging.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,6 +46,7 @@ class Hub:
     ) -> None:
         self.loop = loop
         self.clock = clock
+        self.monotonic = clock.monotonic
         self.limits = limits
         self.idle_seconds = idle_seconds
         self.limiter = limiter
@@ -55,10 +57,10 @@ class Hub:
         self._closed = closed
         self.seen = seen
         """Told of sessions whose connections are used, at most once for each look at their deadlines."""
-        self._paths: defaultdict[str, set[Connection]] = defaultdict(set)
+        self._rooms: dict[str, Room] = {}
         self._users: defaultdict[str, set[Connection]] = defaultdict(set)
         self._sessions: defaultdict[str, set[Connection]] = defaultdict(set)
-        self._dirty: list[Connection] = []
+        self._dirty: list[Connection | Room] = []
         self._due: defaultdict[int, set[Connection]] = defaultdict(set)
         self._swept = int(self.now)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,10 +73,8 @@ class Hub:
     def register(self, connection: Connection) -> None:
         """Take a connection in, and start its callbacks."""
         self.connections.add(connection)
-        self._paths[connection.endpoint.path].add(connection)
-        self._users[connection.identity.user].add(connection)
-        if connection.identity.session is not None:
-            self._sessions[connection.identity.session].add(connection)
+        connection.room.add(connection)
+        self._index(connection)
         self.watch(connection, connection.check(self.now))
         task = self.loop.create_task(run_callbacks(connection, self._report))
         connection.task = task
@@ -87,34 +87,53 @@ class Hub:
             return
         self.connections.discard(connection)
         self._forget(connection)
-        discard(self._paths, connection.endpoint.path, connection)
-        discard(self._users, connection.identity.user, connection)
-        if connection.identity.session is not None:
-            discard(self._sessions, connection.identity.session, connection)
+        connection.room.members.discard(connection)
+        self._unindex(connection)
         self._closed(connection)
+
+    def identify(self, connection: Connection, identity: Identity) -> None:
+        """Let a connection be somebody's: whoever ends that user's or session's connections finds it."""
+        if connection in self.connections:
+            self._unindex(connection)
+            connection.identity = identity
+            self._index(connection)
+
+    def _index(self, connection: Connection) -> None:
+        identity = connection.identity
+        self._users[identity.user].add(connection)
+        if identity.session is not None:
+            self._sessions[identity.session].add(connection)
+
+    def _unindex(self, connection: Connection) -> None:
+        identity = connection.identity
+        discard(self._users, identity.user, connection)
+        if identity.session is not None:
+            discard(self._sessions, identity.session, connection)
 
     # Delivery.
 
+    def room(self, path: str) -> Room:
+        """Return the room of an endpoint."""
+        return self._rooms.get(path) or self._rooms.setdefault(path, Room())
+
     def broadcast(self, path: str, message: str | bytes, *, but: Connection | None = None) -> None:
         """Queue a message for every connection of an endpoint, save `but`."""
-        receivers = self._paths.get(path)
-        if not receivers:
-            return
-        data = frame(message)
-        for connection in receivers:
-            if connection is not but and connection.is_open:
-                connection.queue(data)
+        room = self._rooms.get(path)
+        if room is not None and room.members:
+            if not room.unsent:
+                self.flush_soon(room)
+            room.unsent.append((frame(message), but))
 
-    def flush_soon(self, connection: Connection) -> None:
-        """Flush a connection's outbox at the end of this tick, together with all others."""
+    def flush_soon(self, sender: Connection | Room) -> None:
+        """Flush what is queued at the end of this tick, together with all else."""
         if not self._dirty:
             self.loop.call_soon(self._flush)
-        self._dirty.append(connection)
+        self._dirty.append(sender)
 
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
-        for connection in dirty:
-            connection.flush()
+        for sender in dirty:
+            sender.flush()
 
     # Deadlines.
 

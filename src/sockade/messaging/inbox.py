@@ -9,7 +9,6 @@ possible is the protocol of futures behind `asyncio.isfuture`.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -20,39 +19,37 @@ T = TypeVar("T")
 
 
 class Inbox(Generic[T]):
-    """A queue with exactly one reader, a task of `loop`, which awaits `get`."""
+    """A queue with exactly one reader, a task of `loop`.
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_items", "_loop", "_wake")
+    The reader takes from `items`, and awaits the inbox itself while there are none; `get` does both.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_context", "_loop", "_wake", "items")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._asyncio_future_blocking = False
         self._loop = loop
-        self._items: deque[T] = deque()
+        self.items: list[T] = []
+        """Oldest first. Few wait, so that a list is both smaller and faster than what is made for many."""
         self._wake: Callable[[Inbox[T]], object] | None = None
         self._context: Context | None = None
 
-    def __len__(self) -> int:
-        return len(self._items)
-
     def put(self, item: T) -> None:
         """Add an item; a waiting reader runs before this returns, unless a task is running already."""
-        self._items.append(item)
-        if self._wake is not None:
+        self.items.append(item)
+        wake = self._wake
+        if wake is not None:
             if asyncio.current_task(self._loop) is None:
-                wake, self._wake = self._wake, None
+                self._wake = None
                 self._context.run(wake, self)  # type: ignore[union-attr]
             else:
                 self._wake_later()
 
     async def get(self) -> T:
         """Return the oldest item, waiting for one if there is none."""
-        while not self._items:
+        while not self.items:
             await self
-        return self._items.popleft()
-
-    def clear(self) -> None:
-        """Drop every item."""
-        self._items.clear()
+        return self.items.pop(0)
 
     def _wake_later(self) -> None:
         wake, self._wake = self._wake, None
@@ -63,7 +60,7 @@ class Inbox(Generic[T]):
 
     def __await__(self) -> Generator[Inbox[T], None, None]:
         self._asyncio_future_blocking = True
-        yield self
+        return iter((self,))  # type: ignore[return-value]  # any iterator will do, and a tuple's is the cheapest
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._loop

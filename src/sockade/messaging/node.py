@@ -7,24 +7,39 @@ position in a stream; whatever does not continue it is dropped when it is old, a
 
 from __future__ import annotations
 
+import asyncio
+import heapq
+import logging
+import math
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import count
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sockade.errors import StorageError
 from sockade.messaging.broker import Draft, Position, Publication, Published
 from sockade.messaging.frames import frame
 from sockade.messaging.recovery import Step, step
 from sockade.protocol.replies import ClientInfo, Pub, UnsubscribeCode, encode_push
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from sockade.clock import Clock
     from sockade.messaging.broker import Broker
     from sockade.messaging.channels import Channels, Match
+    from sockade.messaging.client import Client
     from sockade.messaging.connection import Connection
 
 HELD_PUBLICATIONS = 1_000
 """Live publications held back for one subscriber while its history is read; beyond that it starts anew."""
+POSITION_CHECK_SECONDS = 40.0
+"""How often subscribers' positions are compared with the top of their stream, which finds what a broker lost."""
+
+logger = logging.getLogger("sockade.channels")
 
 
 @dataclass(slots=True, eq=False)
@@ -34,21 +49,53 @@ class Subscription:
     connection: Connection
     match: Match
     info: ClientInfo
+    by_server: bool = False
+    """The server subscribed the connection, which did not ask."""
+    ends_at: float = math.inf
+    """When the subscription token behind it ends, in monotonic seconds."""
     position: Position | None = None
     """Where the subscriber stands; None where the channel keeps no history."""
     held: list[tuple[Publication, Position]] | None = field(default_factory=list)
     """What came while the history was read; None once the subscriber hears live."""
+    overflowed: bool = False
+    """More came meanwhile than is held back."""
     ended: bool = False
+
+
+class Members:
+    """The subscribers of one channel in this process."""
+
+    __slots__ = ("check_at", "subscriptions", "users")
+
+    def __init__(self, check_at: float) -> None:
+        self.subscriptions: dict[Connection, Subscription] = {}
+        self.users: Counter[str] = Counter()
+        """How many connections each present user has here."""
+        self.check_at = check_at
 
 
 class Node:
     """Channels, their subscribers and who is present, on one event loop."""
 
-    def __init__(self, broker: Broker, channels: Channels, clock: Clock) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        channels: Channels,
+        clock: Clock,
+        listeners: Mapping[str, Callable[[Any, str], None]] = MappingProxyType({}),
+    ) -> None:
+        """`listeners` hear what is published in a channel, with the user who published it."""
         self.broker = broker
+        self._listeners = listeners
         self.channels = channels
         self.clock = clock
-        self._subscribers: dict[str, dict[Connection, Subscription]] = {}
+        self.members: dict[str, Members] = {}
+        self.clients: defaultdict[str, set[Client]] = defaultdict(set)
+        """Connected clients of the channel protocol, by user."""
+        self._ending: list[tuple[float, int, Subscription]] = []
+        self._numbers = count()
+        self._tops: list[tuple[str, Position]] = []
+        """The tops that were looked at in the last sweep."""
 
     async def start(self) -> None:
         """Begin to deliver."""
@@ -58,70 +105,117 @@ class Node:
 
     def add(self, subscription: Subscription) -> None:
         """Hold back a channel's live publications for a new subscriber, until `go_live`."""
-        self._subscribers.setdefault(subscription.match.name, {})[subscription.connection] = subscription
+        name = subscription.match.name
+        members = self.members.get(name)
+        if members is None:
+            members = self.members[name] = Members(self.clock.monotonic() + POSITION_CHECK_SECONDS)
+        members.subscriptions[subscription.connection] = subscription
 
     def go_live(self, subscription: Subscription, position: Position | None) -> None:
         """Let a subscriber hear what comes after a position, and others of its coming."""
         subscription.position, subscription.held = position, None
-        if subscription.match.channel.join_leave:
+        self.end_later(subscription)
+        users = self.members[subscription.match.name].users
+        user = subscription.connection.identity.user
+        users[user] += 1
+        announced = subscription.match.channel.announced
+        if announced == "connection" or (announced == "user" and users[user] == 1):
             self._announce("join", subscription)
+
+    def end_later(self, subscription: Subscription) -> None:
+        """See to it that a subscription ends with its token."""
+        if subscription.ends_at != math.inf:
+            heapq.heappush(self._ending, (subscription.ends_at, next(self._numbers), subscription))
 
     def remove(self, subscription: Subscription) -> None:
         """Let a subscriber hear no more."""
         name = subscription.match.name
-        members = self._subscribers.get(name, {})
-        if members.get(subscription.connection) is not subscription:
+        members = self.members.get(name)
+        if members is None or members.subscriptions.get(subscription.connection) is not subscription:
             return
         subscription.ended = True
-        del members[subscription.connection]
-        if not members:
-            del self._subscribers[name]
-        if subscription.match.channel.join_leave and subscription.held is None:
+        del members.subscriptions[subscription.connection]
+        if not members.subscriptions:
+            del self.members[name]
+        if subscription.held is not None:
+            return
+        user = subscription.info.user
+        members.users[user] -= 1
+        if not members.users[user]:
+            del members.users[user]
+        announced = subscription.match.channel.announced
+        if announced == "connection" or (announced == "user" and user not in members.users):
             self._announce("leave", subscription)
 
     def present(self, name: str) -> dict[str, ClientInfo]:
         """Return who is in a channel, by connection; the process's own knowledge, so no ghosts outlive it."""
-        members = self._subscribers.get(name, {})
-        return {sub.connection.id: sub.info for sub in members.values() if sub.held is None}
+        members = self.members.get(name)
+        if members is None:
+            return {}
+        return {sub.connection.id: sub.info for sub in members.subscriptions.values() if sub.held is None}
 
     def _announce(self, kind: str, subscription: Subscription) -> None:
+        members = self.members.get(subscription.match.name)
+        if members is None:
+            return
         push = encode_push(kind, {"info": subscription.info}, subscription.match.name)
         data = frame(push.decode())
-        for member in self._subscribers.get(subscription.match.name, {}).values():
+        for member in members.subscriptions.values():
             if member is not subscription and member.held is None and member.connection.is_open:
                 member.connection.queue(data)
 
     # Publications.
 
-    async def publish(self, match: Match, data: bytes, *, info: ClientInfo | None = None, key: str = "") -> Published:
-        """Publish JSON in a channel; returns when the broker's durability is reached.
+    def publish(
+        self,
+        match: Match,
+        data: bytes,
+        *,
+        info: ClientInfo | None = None,
+        key: str = "",
+        tags: bytes | None = None,
+        keep: bool = True,
+    ) -> Awaitable[Published]:
+        """Publish JSON in a channel; what is returned is there when the broker's durability is reached.
 
-        Raises:
-            StorageError: it was not published.
+        Awaiting it raises StorageError where it was not published.
         """
         encoded = msgspec.json.encode(info) if info is not None else None
-        return await self.broker.publish(match.name, Draft(data, self.clock.wall(), encoded), match.channel.keep, key)
+        draft = Draft(data, self.clock.wall(), encoded, tags)
+        return self.broker.publish(match.name, draft, match.channel.keep if keep else None, key)
 
     def deliver(self, channel: str, publication: Publication, position: Position) -> None:
         """Give a publication to every subscriber of this process: what the broker calls back."""
-        members = self._subscribers.get(channel)
-        if not members:
+        if channel in self._listeners:
+            self._tell(self._listeners[channel], publication)
+        members = self.members.get(channel)
+        if members is None:
             return
         data = frame(encode_push("pub", to_pub(publication), channel).decode())
         lost: list[Subscription] = []
-        for member in members.values():
+        for member in members.subscriptions.values():
             if member.held is not None:
-                member.held.append((publication, position))
+                hold(member, publication, position)
             elif self._continues(member, position, lost) and member.connection.is_open:
                 member.connection.queue(data)
         for member in lost:
             self.lose(member, UnsubscribeCode.INSUFFICIENT_STATE)
+
+    def _tell(self, listener: Callable[[Any, str], None], publication: Publication) -> None:
+        info = msgspec.json.decode(publication.info, type=ClientInfo) if publication.info is not None else None
+        try:
+            listener(msgspec.json.decode(publication.data), info.user if info is not None else "")
+        except Exception:
+            logger.exception("a listener failed")
 
     def _continues(self, member: Subscription, position: Position, lost: list[Subscription]) -> bool:
         """Tell whether a publication is the next for a subscriber, and move its position on."""
         if member.position is None or position.offset == 0:
             return True
         what = step(member.position, position)
+        if what is Step.GAP and member.match.channel.cache:
+            # Whoever wants the latest one alone misses nothing by a gap.
+            what = Step.NEXT
         if what is Step.NEXT:
             member.position = position
         elif what is Step.GAP:
@@ -131,9 +225,57 @@ class Node:
     def lose(self, subscription: Subscription, code: UnsubscribeCode) -> None:
         """End a subscription from the server's side; from 2500 on the client subscribes again by itself."""
         self.remove(subscription)
-        reason = "insufficient state" if code is UnsubscribeCode.INSUFFICIENT_STATE else "unsubscribed"
-        push = encode_push("unsubscribe", {"code": int(code), "reason": reason}, subscription.match.name)
+        push = encode_push("unsubscribe", {"code": int(code), "reason": code.text}, subscription.match.name)
         subscription.connection.send(push.decode())
+
+    # What is due, once a second.
+
+    async def sweep(self) -> None:
+        """End the subscriptions whose tokens ended, and compare positions that were not for a while."""
+        now = self.clock.monotonic()
+        while self._ending and self._ending[0][0] <= now:
+            _, _, subscription = heapq.heappop(self._ending)
+            # One that was renewed meanwhile stands in the heap again, with its new end.
+            if not subscription.ended and subscription.ends_at <= now:
+                self.lose(subscription, UnsubscribeCode.EXPIRED)
+        self._compare()
+        due = [name for name, members in self.members.items() if members.check_at <= now]
+        for name in due:
+            self.members[name].check_at = now + POSITION_CHECK_SECONDS
+        await asyncio.gather(*(self._look_at_top(name) for name in due))
+
+    async def _look_at_top(self, name: str) -> None:
+        """Note where a stream's top is, to compare with at the next sweep."""
+        match = self.channels.find(name)
+        if match is None or match.channel.keep is None or match.channel.cache:
+            return
+        try:
+            self._tops.append((name, (await self.broker.history(name, limit=0)).top))
+        except StorageError:
+            return
+
+    def _compare(self) -> None:
+        """End the subscriptions that stand below what was the top of their stream a second ago.
+
+        Whoever reads a stream may see a publication a moment before it is delivered; by now it has been, or it was
+        lost on its way.
+        """
+        tops, self._tops = self._tops, []
+        for name, top in tops:
+            members = self.members.get(name)
+            for member in list(members.subscriptions.values()) if members is not None else ():
+                at = member.position
+                if at is not None and (at.epoch != top.epoch or at.offset < top.offset):
+                    logger.warning("a subscriber of %r stood at %d of %d", name, at.offset, top.offset)
+                    self.lose(member, UnsubscribeCode.INSUFFICIENT_STATE)
+
+
+def hold(member: Subscription, publication: Publication, position: Position) -> None:
+    """Hold a publication back for a subscriber whose history is read."""
+    if member.held is not None and len(member.held) < HELD_PUBLICATIONS:
+        member.held.append((publication, position))
+    else:
+        member.overflowed = True
 
 
 def to_pub(publication: Publication) -> Pub:

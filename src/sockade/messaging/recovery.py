@@ -68,6 +68,22 @@ def recover(
     return Recovered((*history.publications, *later), position)
 
 
+def recover_latest(
+    since: Position, history: History, held: Sequence[tuple[Publication, Position]]
+) -> Recovered | NotRecovered | Gap:
+    """Find the latest publication alone, in a history that was read newest first."""
+    if any(position.epoch != history.top.epoch for _, position in held):
+        return Gap()
+    found = [*history.publications, *(publication for publication, _ in held)]
+    latest = max(found, key=lambda one: one.offset, default=None)
+    position = type(history.top)(max(history.top.offset, latest.offset if latest else 0), history.top.epoch)
+    if since == position:
+        return Recovered((), position)
+    if latest is not None and latest.offset == position.offset:
+        return Recovered((latest,), position)
+    return NotRecovered(position)
+
+
 def merge(history: History, held: Sequence[tuple[Publication, Position]]) -> list[Publication] | None:
     """Return what was held back and is newer than the history, in order; None where something is missing."""
     later: list[Publication] = []

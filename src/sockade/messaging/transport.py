@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Transport(Protocol):
@@ -11,8 +14,9 @@ class Transport(Protocol):
     Frames given to `write` leave in that order. No method blocks, and none raises after the peer is gone.
     """
 
-    def write(self, data: bytes) -> None:
-        """Send frames that are already serialized."""
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """What sends frames that are already serialized; the same for as long as the connection is open."""
         ...
 
     def unsent_bytes(self) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from sockade.protocol.codec import DecodeError, decode
+from sockade.protocol.codec import DecodeError, convert
 
 CHANNEL_CHARACTERS = 255
 COMMANDS_A_MESSAGE = 64
@@ -188,20 +188,34 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return body
         return None
 
+    @property
+    def method(self) -> str:
+        """The name of the body; empty for an empty command."""
+        return next((name for name in METHODS if getattr(self, name) is not None), "")
+
 
 METHODS = tuple(field for field in Command.__struct_fields__ if field != "id")
 
 
-def decode_commands(message: str) -> list[Command]:
-    """Return the commands of one message.
+def lines_of(message: str) -> list[str]:
+    """Return the texts of the commands of one message.
 
     Raises:
-        DecodeError: one of them is not a command, or there are too many.
+        DecodeError: there is none, or there are too many.
     """
     lines = [line for line in message.split("\n") if line]
     if not 0 < len(lines) <= COMMANDS_A_MESSAGE:
         raise DecodeError("no command, or too many")
-    return [checked(decode(line, Command)) for line in lines]
+    return lines
+
+
+def to_command(value: Any) -> Command:
+    """Return a parsed value as a command.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    return checked(convert(value, Command))
 
 
 def checked(command: Command) -> Command:

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a reason code
     TICKET_INVALID = "ticket_invalid"
     SESSION_INVALID = "session_invalid"
+    API_KEY = "api_key_invalid"
     SIGN_IN_FAILED = "sign_in_failed"
     USERNAME_REQUIRED = "username_required"
     USERNAME_TAKEN = "username_taken"
@@ -91,6 +92,7 @@ STATUS: Final[Mapping[Reason, int]] = MappingProxyType(
         Reason.TOKEN_EXPIRED: 401,
         Reason.TICKET_INVALID: 401,
         Reason.SESSION_INVALID: 401,
+        Reason.API_KEY: 401,
         Reason.SIGN_IN_FAILED: 401,
         Reason.USERNAME_REQUIRED: 400,
         Reason.USERNAME_TAKEN: 409,

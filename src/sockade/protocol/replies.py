@@ -110,6 +110,11 @@ class UnsubscribeCode(IntEnum):
     EXPIRED = 2501
     STATE_INVALIDATED = 2502
 
+    @property
+    def text(self) -> str:
+        """The reason that goes with it."""
+        return "unsubscribed" if self is UnsubscribeCode.SERVER else self.name.lower().replace("_", " ")
+
 
 class Value(msgspec.Struct, frozen=True, omit_defaults=True):
     """A value whose empty fields are left out."""

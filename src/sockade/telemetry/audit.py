@@ -10,10 +10,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from sockade.protocol.events import Event
-from sockade.telemetry.logs import AUDIT
+from sockade.telemetry import logs
 
 if TYPE_CHECKING:
     from sockade.clock import Clock
@@ -132,6 +130,6 @@ class AuditTrail:
 
     def _write(self, message: str, fields: dict[str, Any]) -> None:
         try:
-            structlog.get_logger(AUDIT).info(message, **fields)
+            logs.log_audit(message, fields)
         except Exception:  # noqa: BLE001 - whoever records an event must not fail because of it
             self._left_out += 1

@@ -17,6 +17,8 @@ LONGEST = 512
 def escape(text: str, longest: int = LONGEST) -> str:
     """Return the text with every unsafe character as `\\xNN` or `\\uNNNN`, cut to `longest` characters."""
     cut = text if len(text) <= longest else f"{text[:longest]}…"
+    if cut.isascii() and cut.isprintable():
+        return cut  # nearly everything: no control characters, and no table
     return UNSAFE.sub(_code, cut)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WAITING_LINES = 10_000
 CLOSE_SECONDS = 2.0
+GATHER_SECONDS = 0.01
+"""How long after a write the next lines gather: each write wakes the thread, which costs more than a line does."""
 
 
 class LineWriter:
@@ -32,6 +34,7 @@ class LineWriter:
         self._dropped = 0
         self._closed = False
         self._ready = threading.Condition()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sockade-log", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -49,6 +52,7 @@ class LineWriter:
         """Write what waits, for so long at most, and end the thread. Idempotent."""
         with self._ready:
             self._closed = True
+            self._closing.set()
             self._ready.notify()
         self._thread.join(seconds)
         atexit.unregister(self.close)
@@ -59,7 +63,8 @@ class LineWriter:
                 self._stream.write(text)
                 self._stream.flush()
             except (OSError, ValueError):
-                continue  # The reader is gone or the stream closed: nobody is left to tell.
+                pass  # The reader is gone or the stream closed: nobody is left to tell.
+            self._closing.wait(GATHER_SECONDS)
 
     def _next(self) -> str | None:
         """Wait for lines and return them; None when closed and empty."""

@@ -1,0 +1,1 @@
+"""Sockade beside other servers, doing the same work: `make bench` (docs/performance.md)."""

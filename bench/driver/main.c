@@ -1,0 +1,199 @@
+/* What is asked for, and what is told. Arguments are name=value; the token comes in the environment, DRIVER_TOKEN.
+ *
+ *   work=fanout|echo|publish|handshake|idle|chat|flood   what to do
+ *   port= pid= path=                         where, and the process whose CPU counts
+ *   clients= steps=100,1000                  how many; with steps, as many as each says, one after the other
+ *   seconds= rest=                           how long, and how long in silence after the last step
+ *   dialect=plain|socketio|channel channel=  what messages look like; the channel's name without its number
+ *   size= depth= to_sender= in_connect=      bytes a message, messages in one write or in flight, ...
+ *   rooms= rate= churn=                      chat: rooms, messages a second, connections that come and go a second
+ *   channels= addresses= flood=              channels of a fan-out, source addresses, whether one client floods
+ */
+#include "driver.h"
+#include <errno.h>
+#include <openssl/err.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { SAMPLES = 1 << 21, CHURNING = 20 };
+
+struct options options = {
+    .work = "echo", .path = "/", .pid = "", .channel = "c", .clients = 300, .depth = 1, .size = 128, .addresses = 1,
+    .channels = 1, .seconds = 1, .rate = 1, .churn = 10,
+};
+struct client *clients;
+int count, loop, open_count;
+uint64_t missing;
+
+static clockid_t server_clock;
+static int64_t *samples;
+static size_t sampled;
+
+void fail(const char *what) {
+    fprintf(stderr, "driver: %s%s%s\n", what, errno ? ": " : "", errno ? strerror(errno) : "");
+    ERR_print_errors_fp(stderr);
+    exit(1);
+}
+
+int64_t nanoseconds(clockid_t clock) {
+    struct timespec now;
+    if (clock_gettime(clock, &now)) fail("the server is gone");
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void sample(int64_t took) {
+    if (sampled < SAMPLES) samples[sampled++] = took;
+}
+
+static void set_option(const char *word) {
+    const char *value = strchr(word, '=');
+    if (!value++) fail(word);
+    struct { const char *name; int *number; double *real; const char **text; } known[] = {
+        {"work", .text = &options.work}, {"path", .text = &options.path}, {"pid", .text = &options.pid},
+        {"channel", .text = &options.channel}, {"steps", .text = &options.steps}, {"port", .number = &options.port},
+        {"clients", .number = &options.clients}, {"depth", .number = &options.depth}, {"size", .number = &options.size},
+        {"rooms", .number = &options.rooms}, {"addresses", .number = &options.addresses},
+        {"channels", .number = &options.channels}, {"to_sender", .number = &options.to_sender},
+        {"in_connect", .number = &options.in_connect}, {"flood", .number = &options.flood},
+        {"seconds", .real = &options.seconds}, {"rate", .real = &options.rate}, {"churn", .real = &options.churn},
+        {"rest", .real = &options.rest},
+    };
+    if (!strncmp(word, "dialect=", 8)) {
+        options.dialect = !strcmp(value, "socketio") ? SOCKETIO : !strcmp(value, "channel") ? CHANNEL : PLAIN;
+        return;
+    }
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        size_t length = strlen(known[i].name);
+        if (strncmp(word, known[i].name, length) || word[length] != '=') continue;
+        if (known[i].text) *known[i].text = value;
+        if (known[i].number) *known[i].number = atoi(value);
+        if (known[i].real) *known[i].real = atof(value);
+        return;
+    }
+    fail(word);
+}
+
+static long resident(void) {
+    char path[64], line[128];
+    long kib = -1;
+    snprintf(path, sizeof path, "/proc/%s/smaps_rollup", options.pid);
+    FILE *file = fopen(path, "r");
+    while (file && kib < 0 && fgets(line, sizeof line, file)) sscanf(line, "Rss: %ld", &kib);
+    if (file) fclose(file);
+    return kib;
+}
+
+static int by_size(const void *one, const void *other) {
+    int64_t a = *(const int64_t *)one, b = *(const int64_t *)other;
+    return (a > b) - (a < b);
+}
+
+static double percentile(double share) {
+    return sampled ? (double)samples[(size_t)((double)(sampled - 1) * share)] / 1e3 : 0;
+}
+
+static int is(const char *work) { return !strcmp(options.work, work); }
+
+/* Deal the clients to rooms or channels, before they open. */
+static void deal(int most) {
+    for (int i = 0; i < most; i++) {
+        struct client *client = &clients[i];
+        if (is("chat")) client->room = i < options.clients ? i % options.rooms : options.rooms + i - options.clients;
+        else if (is("fanout")) client->room = i ? (i - 1) % options.channels : 0;
+        client->subscribes = is("chat") || (is("fanout") && i);
+    }
+    clients[options.clients].ignores = is("flood");
+}
+
+static uint64_t *numbers;
+
+static uint64_t work(double seconds) {
+    if (is("echo")) return echo(seconds);
+    if (is("publish")) return acknowledged(seconds);
+    if (is("chat")) return chat(seconds);
+    if (is("flood")) return paced(seconds);
+    return publish(seconds, options.depth, numbers);
+}
+
+static void measure(int until, long before) {
+    int opening = is("handshake"), idle = is("idle");
+    int64_t wall = nanoseconds(CLOCK_MONOTONIC), cpu = nanoseconds(server_clock);
+    int64_t own = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
+    uint64_t done = (uint64_t)(until - count);
+    sampled = 0;
+    open_all(until, opening ? sample : NULL);
+    if (!opening) {
+        rest(0.3);
+        if (!idle) work(options.seconds / 5);
+        sampled = 0;
+        flooded = flood_closed = 0;
+        wall = nanoseconds(CLOCK_MONOTONIC), cpu = nanoseconds(server_clock), own = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
+        done = idle ? (uint64_t)count : work(options.seconds);
+    }
+    cpu = nanoseconds(server_clock) - cpu;
+    wall = nanoseconds(CLOCK_MONOTONIC) - wall;
+    own = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - own;
+    qsort(samples, sampled, sizeof *samples, by_size);
+    printf("{\"clients\": %d, \"units\": %llu, \"server_ns\": %lld, \"wall_ns\": %lld, \"driver_ns\": %lld, "
+           "\"p50_us\": %.1f, \"p99_us\": %.1f, \"most_us\": %.1f, \"kib_before\": %ld, \"kib_after\": %ld, "
+           "\"flooded\": %llu, \"flood_closed\": %llu}\n",
+           count, (unsigned long long)done, (long long)cpu, (long long)wall, (long long)own, percentile(0.5),
+           percentile(0.99), percentile(1), before, resident(), (unsigned long long)flooded,
+           (unsigned long long)flood_closed);
+}
+
+static void measure_rest(void) {
+    int64_t wall = nanoseconds(CLOCK_MONOTONIC), cpu = nanoseconds(server_clock);
+    rest(options.rest);
+    cpu = nanoseconds(server_clock) - cpu;
+    wall = nanoseconds(CLOCK_MONOTONIC) - wall;
+    printf("{\"clients\": %d, \"rest_server_ns\": %lld, \"rest_wall_ns\": %lld}\n", count, (long long)cpu,
+           (long long)wall);
+}
+
+int main(int words, char **word) {
+    for (int i = 1; i < words; i++) set_option(word[i]);
+    options.token = getenv("DRIVER_TOKEN");
+    if (options.token && !*options.token) options.token = NULL;
+    if (options.depth < 1 || options.depth > MOST || options.size < 16 || options.size > LARGEST || !options.port ||
+        options.addresses < 1 || options.addresses > 200 || options.channels < 1 || options.clients < 2)
+        return fprintf(stderr, "depth 1 to 256, size 16 to 32768, addresses 1 to 200, clients from 2, a port\n"), 2;
+    if (is("chat") && (options.rooms < 1 || options.clients % options.rooms)) fail("clients must fill the rooms");
+    signal(SIGPIPE, SIG_IGN);
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    if (clock_getcpuclockid(atoi(options.pid), &server_clock)) fail("no such server");
+
+    int most = options.clients;
+    for (const char *step = options.steps; step; step = strchr(step, ',') ? strchr(step, ',') + 1 : NULL)
+        most = atoi(step) > most ? atoi(step) : most;
+    if (is("chat")) most += CHURNING;
+    clients = calloc((size_t)most + 1, sizeof *clients);
+    samples = malloc(SAMPLES * sizeof *samples);
+    numbers = calloc((size_t)options.channels, sizeof *numbers);
+    loop = epoll_create1(EPOLL_CLOEXEC);
+    prepare_tls();
+    prepare_texts();
+    deal(most);
+    long before = resident();
+    if (options.steps) {
+        for (const char *step = options.steps; step; step = strchr(step, ',') ? strchr(step, ',') + 1 : NULL) {
+            /* Who comes later has missed what the others have had. */
+            for (int i = count; i < atoi(step); i++) clients[i].due = numbers[0];
+            measure(atoi(step), before);
+        }
+    } else {
+        measure(most, before);
+    }
+    if (options.rest > 0) measure_rest();
+    fflush(stdout);
+    if (options.flood) leave(&clients[options.clients]);
+    close_all();
+    return 0;
+}

@@ -1,0 +1,139 @@
+"""Drives one server with one kind of work, and keeps what the driver found."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from websockets.sync.client import connect
+
+from bench import install, machine
+from bench.results import Results, Row
+from bench.servers import Running, Server
+
+if TYPE_CHECKING:
+    from bench.peers import Peer
+
+DRIVER_SECONDS = 240
+
+
+@dataclass
+class Options:
+    """What can be asked for on the command line."""
+
+    rounds: int = 3
+    seconds: float = 1.0
+    clients: int = 300
+    many: int = 10_000
+    only: frozenset[str] = frozenset()
+    servers: frozenset[str] = frozenset()
+
+
+@dataclass
+class Bench:
+    """One benchmark: its options, its servers, and the results so far."""
+
+    options: Options
+    results: Results = field(default_factory=Results)
+
+    def __enter__(self) -> Bench:
+        self.folder = Path(tempfile.mkdtemp(prefix="bench-"))
+        self.driver = install.c_program("driver")
+        (self.folder / "servers").mkdir()
+        self.running = Running(self.folder / "servers", certificate(self.folder / "ca"), self.results.absent)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.running.close()
+        shutil.rmtree(self.folder)
+
+    def wants(self, peer: Peer) -> bool:
+        return not self.options.servers or peer.name in self.options.servers
+
+    def drive(self, name: str, peer: Peer, number: int, *, fresh: bool = False, **words: Any) -> list[Row]:
+        """Let the driver work on a peer's server; what it found becomes rows of the results under a name.
+
+        `words` are the driver's options. With `fresh` the server has done nothing before. A server that is absent, or
+        fails, yields no rows; the reason is kept.
+        """
+        if not self.wants(peer):
+            return []
+        try:
+            server = self.running.fresh(peer) if fresh else self.running.get(peer)
+        except install.AbsentError as error:
+            self.results.absent[peer.name] = str(error)
+            return []
+        if server is None:
+            return []
+        try:
+            rows = self.rows(server, {**peer.options, **words})
+        except install.AbsentError as error:
+            self.results.absent[f"{peer.name}, {name}"] = str(error)
+            return []
+        finally:
+            if fresh:
+                server.stop()
+        for row in rows:
+            row.update(work=name, server=peer.name, round=number)
+        self.results.rows += rows
+        return rows
+
+    def rows(self, server: Server, words: dict[str, Any]) -> list[Row]:
+        """Run the driver against a server and return its rows. Raises AbsentError if either fails."""
+        told = {"port": server.port, "pid": server.pid, "clients": self.options.clients, **words}
+        told.setdefault("seconds", self.options.seconds)
+        probe = Probe(server) if told.pop("stalls", False) else None
+        command = machine.pinned(machine.DRIVER_CORE, self.driver, *(f"{name}={it}" for name, it in told.items()))
+        environment = {**os.environ, "DRIVER_TOKEN": server.token()}
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=DRIVER_SECONDS, env=environment)
+        except subprocess.TimeoutExpired:
+            raise install.AbsentError("the driver did not end") from None
+        if done.returncode:
+            raise install.AbsentError(install.told(done.stderr.partition("\n")[0]))
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        if probe is not None:
+            rows[-1].update(probe.stop())
+        return rows
+
+
+class Probe:
+    """Asks the application of the benchmark how long the loop's longest turns were while it was open."""
+
+    def __init__(self, server: Server) -> None:
+        context = ssl.create_default_context(cafile=str(server.folder / "data" / "ca.pem"))
+        headers = {"Authorization": f"Bearer {server.token()}"}
+        url = f"wss://localhost:{server.port}/stalls"
+        self.client = connect(url, ssl=context, additional_headers=headers, compression=None)
+        self.client.send("from now on")
+        self.client.recv()
+
+    def stop(self) -> Row:
+        self.client.send("until now")
+        found = json.loads(self.client.recv())
+        self.client.close()
+        return {"stall_wall_ms": found["wall_ms"], "stall_cpu_ms": found["cpu_ms"], "turns": found["turns"]}
+
+
+def certificate(folder: Path) -> Path:
+    """Make the certificate that every server but Sockade itself uses: Sockade's own kind."""
+    words = [sys.executable, "-m", "sockade", "cert", "renew", "--data-dir", str(folder)]
+    folder.mkdir(mode=0o700)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=folder)
+    if done.returncode:
+        raise install.AbsentError(f"no certificate: {install.told(done.stderr)}")
+    return folder / "tls" / "server.pem"
+
+
+def say(text: str) -> None:
+    """Tell how far it is, on standard error."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

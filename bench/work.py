@@ -1,0 +1,132 @@
+"""What the servers are asked to do. Each work is a function that measures it and leaves rows in the results.
+
+`SIDE_BY_SIDE` is done by one server after the other, round after round; `ONCE` is what is about Sockade itself, or
+takes a server that has done nothing before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench import peers
+from bench.measure import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.measure import Bench
+    from bench.peers import Peer
+
+BURST = 20
+PUBLISHERS, IN_FLIGHT = 16, 8
+ROOMS, MEMBERS, CHAT_RATE, CHURN = 50, 10, 500, 10
+IDLE_CLIENTS = 2_000
+REST_SECONDS = 26  # one round of pings, which are sent every 25 s
+FLOOD_CLIENTS, FLOOD_SECONDS = 1_000, 3.0
+STEPS = (100, 300, 1_000, 3_000, 10_000)
+SIZES = (32, 128, 512, 2_048, 8_192, 32_000)
+CHANNELS = (1, 10, 100)
+CHAT = {"rooms": ROOMS, "clients": ROOMS * MEMBERS, "rate": CHAT_RATE, "churn": CHURN}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of work for several servers: `kind` and `words` are the driver's, `path` a key of `Peer.paths`."""
+
+    name: str
+    kind: str
+    path: str
+    peers: list[Peer]
+    words: dict[str, Any] = field(default_factory=dict)
+
+
+LOOPS = [peers.ASYNCIO, peers.UVLOOP]
+ON_CHANNELS = [peers.SOCKADE_CHANNELS, peers.CENTRIFUGO]
+PUBLISH = {"clients": PUBLISHERS, "depth": IN_FLIGHT}
+SIDE_BY_SIDE = [
+    Work("fanout", "fanout", "fanout", [*peers.PLAIN, *LOOPS]),
+    Work("burst", "fanout", "fanout", [*peers.PLAIN, *LOOPS], {"depth": BURST}),
+    Work("echo", "echo", "echo", [*peers.PLAIN, peers.UNGUARDED, *LOOPS]),
+    Work("handshake", "handshake", "fanout", [*peers.PLAIN, *LOOPS]),
+    Work("chat", "chat", "room", [*peers.PLAIN, *LOOPS], CHAT),
+    Work("publish-durable", "publish", "publish", [peers.SOCKADE_CHANNELS], {**PUBLISH, "channel": "durable:"}),
+    Work("publish-memory", "publish", "publish", ON_CHANNELS, {**PUBLISH, "channel": "memory:"}),
+    Work("channel-fanout", "fanout", "fanout", ON_CHANNELS, {"channel": "plain:"}),
+]
+
+
+def side_by_side(bench: Bench, chosen: list[Work]) -> None:
+    """Measure the works in turn: A B C, A B C, so that what the machine does meanwhile meets all of them."""
+    for number in range(bench.options.rounds):
+        for work in chosen:
+            say(f"round {number + 1} of {bench.options.rounds}: {work.name}")
+            for peer in work.peers:
+                words = {"work": work.kind, "path": peer.paths[work.path], **work.words}
+                if work.kind == "chat":
+                    words["seconds"] = max(2.0, bench.options.seconds)
+                bench.drive(work.name, peer, number, **words)
+
+
+def idle(bench: Bench) -> None:
+    """Memory: connections that say nothing, on servers that have done nothing before."""
+    clients = min(IDLE_CLIENTS, bench.options.many)
+    for peer in [*peers.PLAIN, peers.CENTRIFUGO]:
+        path = peer.paths["fanout"]
+        bench.drive("idle", peer, 0, fresh=True, work="idle", path=path, clients=clients, channel="plain:")
+
+
+def many(bench: Bench) -> None:
+    """More and more subscribers on one process, then silence with pings alone."""
+    most = bench.options.many
+    steps = ",".join(str(step) for step in STEPS if step <= most) or str(most)
+    for peer in (peers.FLOOR, peers.SOCKADE):
+        rest = REST_SECONDS if peer is peers.SOCKADE else 0
+        words = {"work": "fanout", "path": "/", "steps": steps, "clients": most, "addresses": 8, "rest": rest}
+        bench.drive("many", peer, 0, fresh=True, **words)
+
+
+def flood(bench: Bench) -> None:
+    """A thousand clients that each send once a second, without and with one that sends all it can."""
+    for peer in (peers.FLOOR, peers.SOCKADE, peers.STRICT_SOCKADE):
+        for number in range(2):
+            for flooding in (0, 1):
+                words = {"work": "flood", "path": "/echo", "rate": 1, "flood": flooding}
+                words["clients"] = min(FLOOD_CLIENTS, bench.options.many)
+                name = "flood" if flooding else "calm"
+                bench.drive(name, peer, number, seconds=FLOOD_SECONDS, addresses=4, **words)
+
+
+def stalls(bench: Bench) -> None:
+    """The longest turns of the loop under the chat, seen from inside."""
+    for number in range(2):
+        for peer in (peers.SOCKADE, *LOOPS):
+            words = {"work": "chat", "path": "/room/", "seconds": 4, "stalls": True, **CHAT}
+            bench.drive("stalls", peer, number, fresh=True, **words)
+
+
+def sizes(bench: Bench) -> None:
+    """Cost of a delivery by size of the message."""
+    for size in SIZES:
+        for peer in (peers.FLOOR, peers.SOCKADE):
+            for row in bench.drive("sizes", peer, 0, work="fanout", path="/", size=size, clients=100):
+                row["size"] = size
+
+
+def channels(bench: Bench) -> None:
+    """Cost of a delivery by number of channels that the same subscribers are dealt to."""
+    for number in CHANNELS:
+        for peer in ON_CHANNELS:
+            words = {"work": "fanout", "path": peer.paths["fanout"], "channel": "plain:", "channels": number}
+            for row in bench.drive("channels", peer, 0, depth=BURST, **words):
+                row["channels"] = number
+
+
+ONCE: dict[str, Callable[[Bench], None]] = {
+    "idle": idle,
+    "many": many,
+    "flood": flood,
+    "stalls": stalls,
+    "sizes": sizes,
+    "channels": channels,
+}

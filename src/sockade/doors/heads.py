@@ -1,0 +1,69 @@
+"""Remembers what the heads of frames mean, so that the library's parser is asked once for each and not each time.
+
+Nearly every frame is a whole message, and its head (kind, flags and size, RFC 6455 §5.2) is one that came before. What
+a head means is never decided here: `websockets` parses the first frame that has it, and it is noted what the parser
+read and returned. Everything else, fragments, control frames, large and malformed ones, is the parser's each time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.frames import Frame, Opcode
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+SHORT, LONG = 2, 4
+"""Sizes of the heads that are remembered, in bytes: for payloads up to 125 bytes, and up to 65,535."""
+REMEMBERED = 4_096
+"""Heads, whatever sizes a client makes up: less than 1 MiB."""
+
+
+class Whole(NamedTuple):
+    """Where the parts of a frame are that is a whole message."""
+
+    opcode: Opcode
+    mask: int
+    payload: int
+    end: int
+
+
+class Heads:
+    """The heads that were seen. `max_size` is the limit on messages, in bytes."""
+
+    __slots__ = ("_max_size", "known")
+
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
+        self.known: dict[bytes, Whole | None] = {}
+        """By the first two bytes of a frame, or the first four; None where every such frame is the parser's."""
+
+    def learn(self, data: bytes) -> None:
+        """Have the parser take apart the frame that `data` begins with, and remember its head."""
+        if len(self.known) >= REMEMBERED or data[:SHORT] in self.known:
+            return
+        sizes: list[int] = []
+
+        def read_exact(size: int) -> Generator[None, None, bytes]:
+            yield from ()
+            at = sum(sizes)
+            sizes.append(size)
+            if len(data) < at + size:
+                raise EOFError
+            return data[at : at + size]
+
+        try:
+            next(Frame.parse(read_exact, mask=True, max_size=self._max_size))
+        except StopIteration as parsed:
+            *head, mask, payload = sizes
+            self._note(data, parsed.value, sum(head), mask, payload)
+        except (EOFError, ProtocolError, PayloadTooBig):
+            return  # It is the parser of the connection that answers.
+
+    def _note(self, data: bytes, frame: Frame, head: int, mask: int, payload: int) -> None:
+        if head in (SHORT, LONG) and frame.fin and frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            self.known[data[:head]] = Whole(frame.opcode, head, head + mask, head + mask + payload)
+        else:
+            self.known[data[:SHORT]] = None

@@ -1,0 +1,269 @@
+"""Subscribing and unsubscribing on the channel protocol: rights, what was missed, and how the two join.
+
+From the moment a subscriber is known its channel's live publications are held back, until the history has been read
+and both are merged. Between the merge and the reply nothing is awaited, so nothing overtakes the reply.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sockade.guard.handshake import Refuse
+from sockade.guard.identity import Secret
+from sockade.messaging.broker import Position
+from sockade.messaging.node import Subscription, to_pub
+from sockade.messaging.recovery import Gap, Recovered, recover, recover_latest
+from sockade.protocol import commands, replies
+from sockade.protocol.reasons import Reason
+from sockade.protocol.replies import DisconnectCode, ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from sockade.guard.identity import Grant, Identity
+    from sockade.messaging.broker import Broker, History
+    from sockade.messaging.channels import Match
+    from sockade.messaging.client import Client
+
+    Wanted = commands.Subscribe | commands.ConnectSubscribe
+
+SUBSCRIPTIONS = 100
+"""Subscriptions of one connection."""
+RECOVERED_PUBLICATIONS = 10_000
+"""What one reply can bring back; whoever missed more begins anew."""
+NOTHING = commands.ConnectSubscribe()
+
+
+async def subscribe(client: Client, body: commands.Subscribe) -> replies.SubscribeResult | replies.Error | None:
+    """Let the client hear a channel, with what it missed where that can be recovered."""
+    if is_subscribed(client, body.channel):
+        return replies.error(ErrorCode.ALREADY_SUBSCRIBED)
+    if len(client.subscriptions) >= SUBSCRIPTIONS and body.channel not in client.subscriptions:
+        return replies.error(ErrorCode.LIMIT_EXCEEDED)
+    entered = await enter(client, body.channel, body.token)
+    if isinstance(entered, replies.Error):
+        return entered
+    match, grant = entered
+    data = await ask_application(client, match)
+    if is_subscribed(client, body.channel):
+        return replies.error(ErrorCode.ALREADY_SUBSCRIBED)
+    subscription = Subscription(client.connection, match, info_of(client.connection.identity, client, grant))
+    if grant is not None:
+        subscription.ends_at = monotonic_end(client, grant)
+    history = await hold_back(client, subscription, body)
+    result = join(client, subscription, history, body, data)
+    if result is None:
+        client.disconnect(DisconnectCode.INSUFFICIENT_STATE)
+    return result
+
+
+async def enter(client: Client, name: str, token: str) -> tuple[Match, Grant | None] | replies.Error:
+    """Return the channel that a client may hear, by right or by a token for it, with that token's grant."""
+    match = client.node.channels.find(name)
+    identity = client.connection.identity
+    if match is not None and token and match.channel.token:
+        grant = await client.services.verify_grant(Secret(token), identity.user, name)
+        if not isinstance(grant, Refuse):
+            return match, grant
+        if grant.reason is Reason.TOKEN_EXPIRED:
+            return replies.error(ErrorCode.TOKEN_EXPIRED)
+    elif match is not None and match.may_subscribe(identity):
+        return match, None
+    return replies.error(ErrorCode.PERMISSION_DENIED)
+
+
+async def ask_application(client: Client, match: Match) -> Any:
+    """Return what the application has to say to a new subscriber; RejectedError keeps it out."""
+    hook = match.channel.on_subscribe
+    return await hook(client.connection, **match.variables) if hook is not None else None
+
+
+def is_subscribed(client: Client, name: str) -> bool:
+    """Tell whether a client hears a channel."""
+    before = client.subscriptions.get(name)
+    return before is not None and not before.ended
+
+
+async def hold_back(client: Client, subscription: Subscription, wanted: Wanted) -> History | None:
+    """Let live publications wait for a new subscriber while what it may have missed is read, and return that."""
+    client.node.add(subscription)
+    try:
+        return await read_missed(client.node.broker, subscription.match, wanted)
+    except BaseException:
+        client.node.remove(subscription)
+        raise
+
+
+async def read_missed(broker: Broker, match: Match, wanted: Wanted) -> History | None:
+    """Read what a subscriber may have missed, or the position alone; None where nothing is kept."""
+    if match.channel.keep is None:
+        return None
+    if not wanted.recover:
+        return await broker.history(match.name, limit=0)
+    if match.channel.cache:
+        return await broker.history(match.name, limit=1, reverse=True)
+    return await broker.history(match.name, since=wanted.offset, limit=RECOVERED_PUBLICATIONS)
+
+
+def join(
+    client: Client, subscription: Subscription, history: History | None, wanted: Wanted, data: Any = None
+) -> replies.SubscribeResult | None:
+    """Merge what was missed with what came meanwhile and let the client hear; None where the two do not join."""
+    ttl = ttl_of(client, subscription)
+    if history is None:
+        held = subscription.held or []
+        take_in(client, subscription, None)
+        publications = [to_pub(publication) for publication, _ in held]
+        return replies.SubscribeResult(expires=ttl > 0, ttl=ttl, publications=publications, data=data)
+    since = Position(wanted.offset, wanted.epoch)
+    merge = recover_latest if subscription.match.channel.cache else recover
+    outcome = merge(since, history, subscription.held or [])
+    if isinstance(outcome, Gap) or subscription.overflowed:
+        client.node.remove(subscription)
+        return None
+    missed = outcome.publications if isinstance(outcome, Recovered) and wanted.recover else None
+    if missed is not None and not fits(client, missed):
+        missed = None
+    take_in(client, subscription, outcome.position)
+    return replies.SubscribeResult(
+        expires=ttl > 0,
+        ttl=ttl,
+        recoverable=True,
+        positioned=True,
+        epoch=outcome.position.epoch,
+        # What was recovered leads on from the client's own offset; otherwise it begins at the top.
+        offset=outcome.position.offset if not missed else missed[0].offset - 1,
+        publications=[to_pub(one) for one in missed or ()],
+        recovered=missed is not None,
+        was_recovering=wanted.recover,
+        data=data,
+    )
+
+
+def fits(client: Client, missed: tuple[Any, ...]) -> bool:
+    """Tell whether what was missed may go out in one reply: more would make the client a slow consumer at once."""
+    return sum(len(one.data) for one in missed) <= client.connection.hub.limits.outbox_bytes // 2
+
+
+def take_in(client: Client, subscription: Subscription, position: Position | None) -> None:
+    """Let a subscription live."""
+    client.subscriptions[subscription.match.name] = subscription
+    client.node.go_live(subscription, position)
+
+
+def unsubscribe(client: Client, name: str) -> None:
+    """Let the client hear a channel no more; for one it did not hear there is nothing to do."""
+    subscription = client.subscriptions.pop(name, None)
+    if subscription is not None:
+        client.node.remove(subscription)
+
+
+async def refresh(client: Client, body: commands.SubRefresh) -> replies.Result | replies.Error:
+    """Go on with a new subscription token."""
+    subscription = client.subscriptions.get(body.channel)
+    if subscription is None or subscription.ended or not subscription.match.channel.token:
+        return replies.error(ErrorCode.PERMISSION_DENIED)
+    grant = await client.services.verify_grant(Secret(body.token), client.connection.identity.user, body.channel)
+    if isinstance(grant, Refuse):
+        expired = grant.reason is Reason.TOKEN_EXPIRED
+        return replies.error(ErrorCode.TOKEN_EXPIRED if expired else ErrorCode.PERMISSION_DENIED)
+    subscription.ends_at = monotonic_end(client, grant)
+    client.node.end_later(subscription)
+    return replies.RefreshResult(expires=True, ttl=ttl_of(client, subscription))
+
+
+def may_stay(client: Client, subscription: Subscription) -> bool:
+    """Tell whether a subscription still has what it rests on: a token that lasts, the server's word, or a right."""
+    if subscription.by_server:
+        return True
+    if subscription.ends_at != math.inf:
+        return subscription.ends_at > client.node.clock.monotonic()
+    return subscription.match.may_subscribe(client.connection.identity)
+
+
+def monotonic_end(client: Client, grant: Grant) -> float:
+    """Return when a grant ends, in monotonic seconds."""
+    clock = client.node.clock
+    return clock.monotonic() + grant.expires_at - clock.wall()
+
+
+def ttl_of(client: Client, subscription: Subscription) -> int:
+    """Return how many whole seconds a subscription's token lasts; 0 where it has none."""
+    if subscription.ends_at == math.inf:
+        return 0
+    return max(1, int(subscription.ends_at - client.node.clock.monotonic()))
+
+
+def info_of(identity: Identity, client: Client, grant: Grant | None = None) -> replies.ClientInfo:
+    """Return who a client is, as others see it."""
+    return replies.ClientInfo(
+        identity.user,
+        client.connection.id,
+        conn_info=msgspec.Raw(identity.info) if identity.info is not None else None,
+        chan_info=msgspec.Raw(grant.info) if grant is not None and grant.info is not None else None,
+    )
+
+
+# By the server.
+
+
+async def subscribe_by_server(
+    client: Client, wanted: Mapping[str, commands.ConnectSubscribe]
+) -> dict[str, replies.SubscribeResult] | None:
+    """Subscribe a new client to its personal channels and those that its token names; None where that failed.
+
+    What the client says it had before counts only for channels that it is subscribed to anyway.
+    """
+    identity = client.connection.identity
+    matches = {match.name: match for match in client.node.channels.personal_of(identity.user)}
+    matches |= {
+        name: match
+        for name in identity.channels[:SUBSCRIPTIONS]
+        if (match := client.node.channels.find(name)) is not None
+    }
+    subscriptions = {
+        name: Subscription(client.connection, match, info_of(identity, client), by_server=True)
+        for name, match in matches.items()
+    }
+    for subscription in subscriptions.values():
+        client.node.add(subscription)
+    broker = client.node.broker
+    try:
+        histories = [await read_missed(broker, match, wanted.get(name, NOTHING)) for name, match in matches.items()]
+    except BaseException:
+        for subscription in subscriptions.values():
+            client.node.remove(subscription)
+        raise
+    results = {
+        name: join(client, subscription, history, wanted.get(name, NOTHING))
+        for (name, subscription), history in zip(subscriptions.items(), histories, strict=True)
+    }
+    found = {name: result for name, result in results.items() if result is not None}
+    if len(found) < len(results):
+        client.disconnect(DisconnectCode.INSUFFICIENT_STATE)
+        return None
+    return found
+
+
+async def subscribe_later(client: Client, match: Match, data: Any = None, grant: Grant | None = None) -> bool:
+    """Subscribe a connected client to a channel that it did not ask for, and tell it; False where it hears it.
+
+    Of `grant` only what it shows of the client counts: the server's word has no end.
+    """
+    if is_subscribed(client, match.name):
+        return False
+    identity = client.connection.identity
+    subscription = Subscription(client.connection, match, info_of(identity, client, grant), by_server=True)
+    history = await hold_back(client, subscription, NOTHING)
+    result = join(client, subscription, history, NOTHING, data)
+    if result is None:
+        return False
+    push = {"recoverable": result.recoverable, "positioned": result.positioned, "epoch": result.epoch}
+    push |= {"offset": result.offset, "data": data}
+    content = {key: value for key, value in push.items() if value}
+    client.connection.send(replies.encode_push("subscribe", content, match.name).decode())
+    return True

@@ -1,0 +1,145 @@
+"""How rows of the benchmark become figures, tables, plots and the page."""
+
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from bench.goals import GOALS
+from bench.install import told
+from bench.results import Figure, Results
+
+from bench import page, plots, report, work
+
+ROOT = Path(__file__).parents[2]
+
+
+def row(name: str, server: str, number: int = 0, cpu_us: float = 10, **more: Any) -> dict[str, Any]:
+    """Return what the driver would have found: a thousand units in a second."""
+    return {
+        "work": name, "server": server, "round": number, "clients": 100, "units": 1_000,
+        "server_ns": int(cpu_us * 1e6), "wall_ns": 1_000_000_000, "driver_ns": 1, "p50_us": 100.0, "p99_us": 200.0,
+        "most_us": 300.0, "kib_before": 1_000, "kib_after": 3_500, "flooded": 6, "flood_closed": 1, **more,
+    }  # fmt: skip
+
+
+def full() -> Results:
+    """Return results that have something for every table."""
+    results = Results(machine={"cores": "2"}, options={"rounds": 2, "seconds": 1.0, "clients": 100, "load": 0.1})
+    for number in range(2):
+        for one in work.SIDE_BY_SIDE:
+            results.rows += [row(one.name, peer.name, number) for peer in one.peers]
+        results.rows += [row(name, server, number) for name in ("calm", "flood") for server in ("floor", "sockade")]
+        results.rows.append(row("stalls", "sockade", number, stall_wall_ms=5.0, stall_cpu_ms=2.0))
+    results.rows += [row("idle", "sockade"), row("sizes", "floor", size=128), row("sizes", "sockade", size=512)]
+    results.rows += [row("channels", "sockade", channels=1), row("channels", "centrifugo", channels=10)]
+    results.rows += [row("many", "sockade", clients=100), row("many", "sockade", clients=1_000, cpu_us=11)]
+    at_rest = {"clients": 1_000, "rest_server_ns": 10_000_000, "rest_wall_ns": 1_000_000_000}
+    results.rows.append({"work": "many", "server": "sockade", "round": 0, **at_rest})
+    shares = {"parts": [("kernel", 60.0)], "functions": "py-spy is not installed"}
+    results.profile = {"echo": shares, "fan-out": shares}
+    return results
+
+
+def test_a_ratio_is_taken_within_each_round() -> None:
+    results = Results()
+    # The machine is ten times slower in the second round; the ratio is 2 in both.
+    results.rows = [row("echo", "floor", 0, 1), row("echo", "sockade", 0, 2)]
+    results.rows += [row("echo", "floor", 1, 10), row("echo", "sockade", 1, 20)]
+    assert results.ratio("echo", "sockade", "floor") == Figure(2, 2, 2)
+    assert results.ratio("echo", "starlette", "floor") is None
+
+
+def test_a_figure_is_the_median_with_its_spread() -> None:
+    results = Results(rows=[row("echo", "sockade", number, cpu) for number, cpu in enumerate((5, 1, 3))])
+    assert results.figure("echo", "sockade", "cpu_us") == Figure(3, 1, 5)
+    assert results.figure("echo", "sockade", "a_second") == Figure(1_000, 1_000, 1_000)
+    assert results.figure("echo", "sockade", "kib") == Figure(25, 25, 25)
+
+
+@pytest.mark.parametrize(("cpu", "reached"), [(18.0, True), (18.1, False)])
+def test_a_goal_is_reached_up_to_its_bound(cpu: float, reached: bool) -> None:
+    results = Results(rows=[row("echo", "floor"), row("echo", "sockade", cpu_us=cpu)])
+    goal = next(goal for goal in GOALS if goal.name == "echo")
+    assert goal.reached(results) is reached
+    assert ("not reached" in report.goals(results).text()) is not reached
+
+
+def test_a_goal_that_was_not_measured_is_not_reached() -> None:
+    assert [goal.reached(Results()) for goal in GOALS] == [None] * len(GOALS)
+    assert {line[-1] for line in report.goals(Results()).rows} == {"not measured"}
+
+
+def test_the_guard_s_share_is_what_is_gone_without_it() -> None:
+    results = Results(rows=[row("echo", "sockade"), row("echo", "sockade message checks off", cpu_us=9)])
+    figure = next(goal for goal in GOALS if goal.name == "guard").measured(results)
+    assert figure is not None
+    assert figure.median == pytest.approx(10)
+
+
+def test_every_goal_has_a_figure_in_full_results() -> None:
+    assert all(goal.measured(full()) is not None for goal in GOALS)
+
+
+def test_who_is_absent_stands_in_the_table_with_the_reason() -> None:
+    results = full()
+    results.rows = [one for one in results.rows if one["server"] not in ("ws", "centrifugo")]
+    results.absent = {"ws": "Node is not installed", "centrifugo": "Go is not installed"}
+    tables = {table.name: table.text() for table in report.tables(results)}
+    assert "absent: Node is not installed" in tables["servers"]
+    assert "absent: Go is not installed" in tables["publishes"]
+    assert "Node is not installed" in tables["ground"]
+
+
+def test_who_fails_a_work_is_told_so_and_why() -> None:
+    results = full()
+    results.rows = [one for one in results.rows if (one["server"], one["work"]) != ("ws", "echo")]
+    results.absent = {"ws, echo": "a message that was not due"}
+    tables = {table.name: table for table in report.tables(results)}
+    assert next(line for line in tables["servers"].rows if line[0].startswith("ws "))[3] == "failed"
+    assert "a message that was not due" in tables["ground"].text()
+
+
+# The page.
+
+
+def test_the_page_has_a_place_for_every_table_and_keeps_its_words() -> None:
+    before = page.PAGE.read_text()
+    after = page.filled(before, full())
+    assert page.MARKED.sub(r"\1\4", after) == page.MARKED.sub(r"\1\4", before)
+    assert page.NOTHING not in after
+    assert page.filled(after, full()) == after
+
+
+def test_a_table_without_a_place_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no marker for"):
+        page.filled("<!-- bench goals -->\n<!-- end -->", full())
+
+
+def test_the_page_shows_every_plot_there_is() -> None:
+    shown = set(re.findall(r"images/bench-([a-z]+)\.svg", page.filled(page.PAGE.read_text(), full())))
+    assert shown == {name for name, _ in page.drawn(full())}
+    assert "bench-" not in page.filled(page.PAGE.read_text(), Results(options=full().options)).replace("bench-docs", "")
+
+
+def test_every_plot_of_the_page_is_there() -> None:
+    for name in re.findall(r"images/(bench-[a-z]+\.svg)", page.PAGE.read_text()):
+        assert (page.IMAGES / name).exists()
+
+
+def test_plots_are_images_with_a_name_in_light_and_dark() -> None:
+    for _, image in page.drawn(full()):
+        root = ET.fromstring(image)
+        assert root.attrib["role"] == "img"
+        assert root.attrib["aria-label"]
+        assert "prefers-color-scheme: dark" in image
+
+
+def test_a_label_is_text_and_never_markup() -> None:
+    image = plots.bars("<&>", "", [plots.Bar("</svg>", 1, 1, 1)])
+    assert "</svg>" in ET.fromstring(image).itertext()
+
+
+def test_a_complaint_is_told_without_places_of_this_machine() -> None:
+    assert told("first\n/home/somebody/x.py: cannot open https://registry.example/y\n") == "x.py: cannot open"

@@ -1,0 +1,194 @@
+"""Heads that are remembered: whatever comes, it is taken apart exactly as the library takes it apart each time."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from sockade.doors import heads
+from sockade.doors.heads import Heads
+from sockade.doors.websocket import Ledger, WebSocketDoor
+from sockade.settings import LimitSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LIMITS = LimitSettings(message_bytes=1_024, incomplete_bytes=4_096, message_fragments=4)
+OPCODES = st.sampled_from([0, 1, 2, 3, 8, 9, 10])
+PAYLOADS = st.one_of(
+    st.sampled_from([0, 1, 125, 126, 127, 1_024, 1_025]).map(lambda size: b"x" * size),
+    st.text(max_size=20).map(str.encode),
+)
+"""Texts in UTF-8: of two errors in one read the parser finds its own first, and a test below has the other."""
+
+
+class Noted:
+    """Stands for the connection and for the TLS transport, and notes what each is told."""
+
+    def __init__(self) -> None:
+        self.flush_due = False
+        self.is_open = True
+        self.incomplete = False
+        self.notes: list[Any] = []
+
+    def receive(self, message: str | bytes) -> None:
+        if self.is_open:
+            self.notes.append(message)
+
+    def write(self, data: bytes) -> None:
+        self.notes.append(("write", bytes(data)))
+
+    def close(self) -> None:
+        self.notes.append("close")
+
+    def closing(self) -> None:
+        self.notes.append("closing")
+        self.is_open = False
+
+    def partial(self, incomplete: bool) -> None:
+        self.incomplete = incomplete
+
+    def receive_ping(self) -> None:
+        self.notes.append("ping")
+
+    def receive_pong(self) -> None:
+        self.notes.append("pong")
+
+    def flush(self) -> None:
+        self.flush_due = False
+
+
+class NothingRemembered(Heads):
+    def learn(self, data: bytes) -> None:
+        pass
+
+
+def door(known: Heads, protocol: ServerProtocol | None = None) -> tuple[WebSocketDoor, Noted]:
+    noted = Noted()
+    protocol = protocol or ServerProtocol(state=State.OPEN, max_size=LIMITS.message_bytes)
+    made = WebSocketDoor(noted, protocol, LIMITS, Ledger(known), lambda: None)  # type: ignore[arg-type]
+    made.connection = noted  # type: ignore[assignment]
+    return made, noted
+
+
+def client_frame(opcode: int, payload: bytes, *, flags: int = 0x80, masked: bool = True, wide: bool = False) -> bytes:
+    """Return a frame as a client sends it: whether or not it is permitted, and its size with more bytes than needed."""
+    size = len(payload)
+    bit = 0x80 if masked else 0
+    if size < 126 and not wide:
+        head = bytes([flags | opcode, bit | size])
+    else:
+        head = struct.pack("!BBH", flags | opcode, bit | 126, size)
+    mask = b"\x01\x02\x03\x04"
+    return head + (mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload)) if masked else payload)
+
+
+FRAMES = st.builds(
+    client_frame,
+    OPCODES,
+    PAYLOADS,
+    flags=st.sampled_from([0x80, 0x80, 0x80, 0x80, 0x00, 0xC0]),
+    masked=st.sampled_from([True] * 9 + [False]),
+    wide=st.booleans(),
+)
+TEXTS = st.builds(client_frame, st.just(1), PAYLOADS)
+
+
+@given(st.lists(st.one_of(TEXTS, FRAMES), max_size=12), st.lists(st.integers(1, 300), max_size=30))
+def test_every_stream_is_taken_apart_as_without_memory(frames: list[bytes], cuts: list[int]) -> None:
+    remembering, nothing = Heads(LIMITS.message_bytes), NothingRemembered(LIMITS.message_bytes)
+    for known in (remembering, remembering):  # the second time every head is known
+        (one, seen), (other, expected) = door(known), door(nothing)
+        for piece in pieces(b"".join(frames), cuts):
+            one.data_received(piece)
+            other.data_received(piece)
+            assert seen.notes == expected.notes
+            assert (one._held > 0, seen.incomplete) == (other._held > 0, expected.incomplete)
+
+
+def pieces(data: bytes, cuts: Iterable[int]) -> Iterable[bytes]:
+    for cut in cuts:
+        if data:
+            yield data[:cut]
+            data = data[cut:]
+    if data:
+        yield data
+
+
+def test_a_head_that_was_seen_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, noted = door(Heads(LIMITS.message_bytes))
+    one.data_received(client_frame(1, b"a" * 128))
+
+    def parse(*_: object, **__: object) -> None:
+        raise AssertionError("parsed again")
+
+    monkeypatch.setattr(Frame, "parse", parse)
+    one.data_received(client_frame(1, b"b" * 128) * 2)
+    assert noted.notes == ["a" * 128, "b" * 128, "b" * 128]
+
+
+def test_what_is_not_utf_8_ends_everything_behind_a_known_head_too() -> None:
+    one, noted = door(Heads(LIMITS.message_bytes))
+    one.data_received(client_frame(1, b"good"))
+    one.data_received(client_frame(1, b"\xff\xff\xff\xff") + client_frame(1, b"more"))
+    one.data_received(client_frame(1, b"more"))
+    assert noted.notes == ["good", "closing", ("write", b"\x88\x0f\x03\xefinvalid UTF-8"), "closing", "close"]
+
+
+def test_a_head_over_the_limit_is_never_known() -> None:
+    known = Heads(LIMITS.message_bytes)
+    known.learn(client_frame(1, b"x" * (LIMITS.message_bytes + 1)))
+    known.learn(client_frame(1, b"x" * 10, masked=False))
+    known.learn(client_frame(1, b"x" * 10, flags=0xC0))
+    assert not known.known
+
+
+def test_only_whole_messages_are_known() -> None:
+    known = Heads(LIMITS.message_bytes)
+    for opcode, flags in ((Opcode.TEXT, 0x00), (Opcode.CONT, 0x80), (Opcode.PING, 0x80), (Opcode.CLOSE, 0x80)):
+        known.learn(client_frame(opcode, b"\x03\xe8", flags=flags))
+    assert set(known.known.values()) == {None}
+
+
+def test_memory_of_heads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "REMEMBERED", 3)
+    known = Heads(LIMITS.message_bytes)
+    for size in range(20):
+        known.learn(client_frame(1, b"x" * size))
+    assert len(known.known) == 3
+
+
+def test_frames_that_may_be_compressed_are_the_parsers() -> None:
+    """A known head must not keep data from the extension: with it the same bytes are another message."""
+    known = Heads(LIMITS.message_bytes)
+    known.learn(client_frame(1, b"abc"))
+    protocol = ServerProtocol(state=State.OPEN, max_size=LIMITS.message_bytes)
+    protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
+    one, noted = door(known, protocol)
+    assert not one._at_head
+    one.data_received(client_frame(1, b"abc"))
+    assert not one._at_head
+    assert noted.notes == ["abc"]
+
+
+@pytest.mark.parametrize("cut", range(1, 136))
+def test_what_follows_a_whole_message_counts_as_held(cut: int) -> None:
+    whole = client_frame(1, b"a" * 128)
+    one, noted = door(Heads(LIMITS.message_bytes))
+    for _ in range(2):
+        one.data_received(whole + whole[:cut])
+        assert one._held == one._ledger.incomplete > 0
+        assert one._held >= cut - 8
+        assert noted.incomplete
+        one.data_received(whole[cut:])
+        assert one._held == one._ledger.incomplete == 0
+        assert not noted.incomplete
+    assert noted.notes == ["a" * 128] * 4

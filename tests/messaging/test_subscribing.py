@@ -1,0 +1,323 @@
+"""Subscriptions beyond the plain one: by token, by the server, for the latest publication, and how they end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sockade.errors import RejectedError, UsageError
+from sockade.guard.handshake import Refuse
+from sockade.guard.identity import Grant, Identity
+from sockade.messaging.broker import Position, Publication
+from sockade.messaging.node import HELD_PUBLICATIONS, POSITION_CHECK_SECONDS
+from sockade.messaging.types import History
+from sockade.protocol.reasons import Reason
+from sockade.protocol.replies import DisconnectCode
+
+from .house import House
+
+if TYPE_CHECKING:
+    from sockade.messaging.application import Sockade
+    from sockade.messaging.connection import Connection
+
+    from .conftest import Room
+
+
+class Open:
+    """A channel in which everyone may publish."""
+
+    def may_publish(self, identity: Identity, **variables: str) -> bool:
+        return True
+
+
+class Closed(Open):
+    """A channel for which a token is needed."""
+
+    def may_subscribe(self, identity: Identity, **variables: str) -> bool:
+        return False
+
+
+class Guests(Open):
+    """A channel for those whose role is guest."""
+
+    def may_subscribe(self, identity: Identity, **variables: str) -> bool:
+        return identity.role == "guest"
+
+
+class Masked(Open):
+    """A channel that everyone hears, and whose past and members guests alone see."""
+
+    def may_see_presence(self, identity: Identity) -> bool:
+        return identity.role == "guest"
+
+    may_see_history = may_see_presence
+
+
+class Vip(Open):
+    """A channel with both hooks."""
+
+    async def on_subscribe(self, connection: Connection, name: str) -> dict[str, str]:
+        if name == "full":
+            raise RejectedError("the room is full", 410)
+        return {"welcome": connection.identity.user}
+
+    async def on_publish(self, connection: Connection, message: Any, name: str) -> Any:
+        if message == "spam":
+            raise RejectedError("no spam", 411)
+        return {"said": message} if message == "hi" else None
+
+
+@pytest.fixture
+async def house(app: Sockade, room: Room) -> House:
+    app.channel("closed:{name}", history=History(10, 60), presence=True, token=True)(Closed)
+    app.channel("guests", history=History(10, 60), token=False)(Guests)
+    app.channel("price", history=History(1, 60, durable=False, latest_only=True))(Open)
+    app.channel("mine:{user}", history=History(5, 60), personal=True)(Open)
+    app.channel("tabs", presence=True, join_leave="user")(Open)
+    app.channel("vip:{name}")(Vip)
+    app.channel("slow", messages_per_second=1, message_burst=2)(Open)
+    app.channel("news", history=History(5, 60))(Open)
+    app.channel("masked", history=History(5, 60), presence=True)(Masked)
+    house = House(app, room)
+    await house.node.start()
+    return house
+
+
+def grant(house: House, user: str, channel: str, seconds: float = 100, **more: Any) -> None:
+    """Let the token "good" be one for a user and channel."""
+    house.grants["good", user, channel] = Grant(user, channel, house.room.clock.wall() + seconds, **more)
+
+
+async def test_a_token_for_a_channel_is_as_good_as_a_right(house: House) -> None:
+    ada, bob = await house.enter(), await house.enter("bob")
+    grant(house, "ada", "closed:a", info=b'{"seat":1}')
+    assert (await ada.ask("subscribe", channel="closed:a"))["error"]["code"] == 103
+    assert (await bob.ask("subscribe", channel="closed:a", token="good"))["error"]["code"] == 103
+    reply = (await ada.ask("subscribe", channel="closed:a", token="good"))["subscribe"]
+    assert (reply["expires"], reply["ttl"]) == (True, 100)
+    # While it lasts, it is good for the rest too.
+    assert await ada.ask("publish", channel="closed:a", data=1) == {"publish": {}}
+    (who,) = (await ada.ask("presence", channel="closed:a"))["presence"]["presence"].values()
+    assert who["chan_info"] == {"seat": 1}
+    assert (await bob.ask("publish", channel="closed:a", data=1))["error"]["code"] == 103
+
+
+async def test_an_expired_token_for_a_channel_says_so_and_one_elsewhere_counts_for_nothing(house: House) -> None:
+    ada = await house.enter()
+    house.grants["good", "ada", "closed:a"] = Refuse(Reason.TOKEN_EXPIRED)
+    grant(house, "ada", "guests")
+    assert (await ada.ask("subscribe", channel="closed:a", token="good"))["error"]["code"] == 109
+    assert (await ada.ask("subscribe", channel="guests", token="good"))["error"]["code"] == 103
+
+
+async def test_a_subscription_ends_with_its_token_unless_it_is_renewed(house: House) -> None:
+    ada = await house.enter()
+    for channel in ("closed:a", "closed:b"):
+        grant(house, "ada", channel, 50)
+        await ada.ask("subscribe", channel=channel, token="good")
+    grant(house, "ada", "closed:b", 500)
+    assert (await ada.ask("sub_refresh", channel="closed:b", token="good"))["sub_refresh"]["ttl"] == 500
+    house.room.clock.step(51)
+    await house.node.sweep()
+    await house.room.turn()
+    (push,) = ada.pushes("unsubscribe")
+    assert (push["channel"], push["unsubscribe"]["code"]) == ("closed:a", 2501)
+    assert (await ada.ask("publish", channel="closed:a", data=1))["error"]["code"] == 103
+    assert await ada.ask("publish", channel="closed:b", data=1) == {"publish": {}}
+    assert (await ada.ask("sub_refresh", channel="closed:a", token="good"))["error"]["code"] == 103
+    house.grants["good", "ada", "closed:b"] = Refuse(Reason.TOKEN_EXPIRED)
+    assert (await ada.ask("sub_refresh", channel="closed:b", token="good"))["error"]["code"] == 109
+
+
+async def test_rights_that_are_taken_away_end_subscriptions_at_once(house: House) -> None:
+    """Case 40, Case 71."""
+    guest = await house.enter(role="guest")
+    await guest.ask("subscribe", channel="guests")
+    await guest.ask("subscribe", channel="news")
+    house.renew(guest, role="user")
+    await house.room.turn()
+    (push,) = guest.pushes("unsubscribe")
+    assert (push["channel"], push["unsubscribe"]["code"]) == ("guests", 2000)
+    other = await house.enter("bob", role="guest")
+    await other.ask("publish", channel="guests", data=1)
+    await other.ask("publish", channel="news", data=2)
+    assert [one["channel"] for one in guest.pushes("pub")] == ["news"]
+
+
+async def test_recovery_and_history_ask_for_the_rights_of_now(house: House) -> None:
+    """Case 47."""
+    guest = await house.enter(role="guest")
+    first = (await guest.ask("subscribe", channel="guests"))["subscribe"]
+    await guest.ask("unsubscribe", channel="guests")
+    house.renew(guest, role="user")
+    again = await guest.ask("subscribe", channel="guests", recover=True, epoch=first["epoch"])
+    assert again["error"]["code"] == 103
+    assert (await guest.ask("history", channel="guests", limit=10))["error"]["code"] == 103
+
+
+async def test_a_personal_channel_is_heard_by_its_user_alone_and_without_asking(house: House) -> None:
+    ada = await house.enter(connect=False)
+    reply = (await ada.ask("connect"))["connect"]
+    assert list(reply["subs"]) == ["mine:ada"]
+    bob = await house.enter("bob")
+    assert (await bob.ask("subscribe", channel="mine:ada"))["error"]["code"] == 103
+    await house.app.publish("mine:ada", "psst")
+    await house.room.turn()
+    assert [one["pub"]["data"] for one in ada.pushes("pub")] == ["psst"]
+    assert bob.pushes("pub") == []
+
+
+async def test_what_a_personal_channel_said_meanwhile_is_recovered_in_connect(house: House) -> None:
+    ada = await house.enter(connect=False)
+    at = (await ada.ask("connect"))["connect"]["subs"]["mine:ada"]
+    ada.transport.finish()
+    await house.room.turn()
+    for text in "12":
+        await house.app.publish("mine:ada", text)
+    again = await house.enter(connect=False)
+    wanted = {"mine:ada": {"recover": True, "epoch": at["epoch"], "offset": at.get("offset", 0)}, "news": {}}
+    found = (await again.ask("connect", subs=wanted))["connect"]["subs"]
+    assert list(found) == ["mine:ada"]
+    assert found["mine:ada"]["recovered"] is True
+    assert [one["data"] for one in found["mine:ada"]["publications"]] == ["1", "2"]
+
+
+async def test_a_token_subscribes_its_user_to_the_channels_it_names(house: House) -> None:
+    ada = await house.enter(connect=False, channels=("guests", "nowhere"))
+    assert set((await ada.ask("connect"))["connect"]["subs"]) == {"mine:ada", "guests"}
+
+
+async def test_the_latest_publication_alone_in_a_cached_channel(house: House) -> None:
+    ada, bob = await house.enter(), await house.enter("bob")
+    assert "recovered" not in (await bob.ask("subscribe", channel="price"))["subscribe"]
+    await bob.ask("unsubscribe", channel="price")
+    for price in (1, 2, 3):
+        await ada.ask("publish", channel="price", data=price)
+    reply = (await bob.ask("subscribe", channel="price", recover=True))["subscribe"]
+    assert (reply["recovered"], [one["data"] for one in reply["publications"]]) == (True, [3])
+    # A gap costs nothing where only the latest counts.
+    epoch = reply["epoch"]
+    house.node.deliver("price", Publication(9, b"9", 0.0), Position(9, epoch))
+    await house.room.turn()
+    assert [one["pub"]["data"] for one in bob.pushes("pub")] == [9]
+    assert bob.pushes("unsubscribe") == []
+
+
+async def test_a_user_with_several_tabs_joins_and_leaves_once(house: House) -> None:
+    ada = await house.enter()
+    await ada.ask("subscribe", channel="tabs")
+    tabs = [await house.enter("bob") for _ in range(2)]
+    for tab in tabs:
+        await tab.ask("subscribe", channel="tabs")
+    assert [one["join"]["info"]["user"] for one in ada.pushes("join")] == ["bob"]
+    tabs[0].transport.finish()
+    await house.room.turn()
+    assert ada.pushes("leave") == []
+    tabs[1].transport.finish()
+    await house.room.turn()
+    assert [one["leave"]["info"]["user"] for one in ada.pushes("leave")] == ["bob"]
+
+
+async def test_hooks_may_answer_change_and_refuse(house: House) -> None:
+    ada = await house.enter()
+    assert (await ada.ask("subscribe", channel="vip:a"))["subscribe"]["data"] == {"welcome": "ada"}
+    full = await ada.ask("subscribe", channel="vip:full")
+    assert full["error"] == {"code": 410, "message": "the room is full"}
+    for data in ("hi", "there"):
+        await ada.ask("publish", channel="vip:a", data=data)
+    assert [one["pub"]["data"] for one in ada.pushes("pub")] == [{"said": "hi"}, "there"]
+    assert (await ada.ask("publish", channel="vip:a", data="spam"))["error"] == {"code": 411, "message": "no spam"}
+    assert ada.closed is None
+
+
+async def test_a_channel_has_an_allowance_for_each_user(house: House) -> None:
+    ada, bob = await house.enter(), await house.enter("bob")
+    answers = [await ada.ask("publish", channel="slow", data=1) for _ in range(3)]
+    assert answers[2]["error"]["code"] == 111
+    assert await bob.ask("publish", channel="slow", data=1) == {"publish": {}}
+    house.room.clock.step(1)
+    assert await ada.ask("publish", channel="slow", data=1) == {"publish": {}}
+
+
+async def test_a_subscriber_below_the_top_of_its_stream_is_found(house: House) -> None:
+    ada = await house.enter()
+    await ada.ask("subscribe", channel="news")
+    await ada.ask("publish", channel="news", data=1)
+    (subscription,) = house.node.members["news"].subscriptions.values()
+
+    async def look() -> int:
+        """Let a look at the top be due, and the comparison a second later; return how many were told."""
+        house.room.clock.step(POSITION_CHECK_SECONDS)
+        await house.node.sweep()
+        house.room.clock.step(1)
+        await house.node.sweep()
+        await house.room.turn()
+        return len(ada.pushes("unsubscribe"))
+
+    assert await look() == 0
+    assert subscription.position is not None
+    subscription.position = Position(0, subscription.position.epoch)  # as if one publication had been lost
+    await house.node.sweep()
+    await house.room.turn()
+    assert ada.pushes("unsubscribe") == []
+    assert await look() == 1
+    assert ada.pushes("unsubscribe")[0]["unsubscribe"]["code"] == 2500
+
+
+async def test_what_is_on_its_way_when_the_top_is_looked_at_is_not_missed(house: House) -> None:
+    ada = await house.enter()
+    await ada.ask("subscribe", channel="news")
+    match = house.app.channels.find("news")
+    assert match is not None
+    house.room.clock.step(POSITION_CHECK_SECONDS)
+    delivered: list[Any] = []
+    house.broker._deliver = lambda *what: delivered.append(what)
+    await house.node.publish(match, b"1")
+    await house.node.sweep()
+    house.node.deliver(*delivered.pop())
+    house.room.clock.step(1)
+    await house.node.sweep()
+    await house.room.turn()
+    assert (len(ada.pushes("pub")), ada.pushes("unsubscribe")) == (1, [])
+
+
+async def test_more_than_can_be_held_back_is_no_silent_loss(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = await house.enter()
+    read = house.broker.history
+
+    async def slow(channel: str, **options: Any) -> Any:
+        answer = await read(channel, **options)
+        for offset in range(1, HELD_PUBLICATIONS + 2):
+            house.node.deliver(channel, Publication(offset, b"1", 0.0), Position(offset, answer.top.epoch))
+        return answer
+
+    monkeypatch.setattr(house.broker, "history", slow)
+    await ada.send('{"id":7,"subscribe":{"channel":"news"}}')
+    assert ada.closed == DisconnectCode.INSUFFICIENT_STATE
+    assert "news" not in house.node.members
+
+
+async def test_more_than_half_an_outbox_is_not_recovered(house: House) -> None:
+    big = "x" * (house.room.hub.limits.outbox_bytes // 8)
+    for _ in range(5):
+        await house.app.publish("news", big)
+    ada = await house.enter()
+    first = (await ada.ask("subscribe", channel="news"))["subscribe"]
+    await ada.ask("unsubscribe", channel="news")
+    reply = (await ada.ask("subscribe", channel="news", recover=True, epoch=first["epoch"]))["subscribe"]
+    assert "recovered" not in reply
+    assert reply["offset"] == 5
+
+
+def test_a_personal_channel_names_its_user(app: Sockade) -> None:
+    with pytest.raises(UsageError, match="needs the variable"):
+        app.channel("mine:{name}", personal=True)(Open)
+
+
+async def test_hearing_a_channel_is_not_seeing_who_is_there_or_what_was_said(house: House) -> None:
+    ada, guest = await house.enter(), await house.enter("gil", role="guest")
+    for method, body in (("presence", {}), ("presence_stats", {}), ("history", {"limit": 1})):
+        assert (await ada.ask(method, channel="masked", **body))["error"]["code"] == 103, method
+        assert method in await guest.ask(method, channel="masked", **body)
+    assert "subscribe" in await ada.ask("subscribe", channel="masked")
