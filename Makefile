@@ -4,7 +4,7 @@
 # make bench   the same work on Sockade and on other servers, side by side; fetches those once, into .bench/
 # make web     the page's script, built again after a change in web/; needs Node and npm's registry
 #
-# After `make install` nothing else here needs a network.
+# Only `install`, `web`, `bench` and the first `test` (for the browser and the SDK it drives) need a network.
 
 VENV := .venv
 BIN := $(VENV)/bin

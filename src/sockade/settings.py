@@ -6,11 +6,13 @@ carries its unit in its name. Settings are frozen: what the server started with 
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 Network = IPv4Network | IPv6Network
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
@@ -200,7 +202,16 @@ class LimitSettings(Section):
 
 
 VARIABLE = r"\{[a-z_][a-z0-9_]*\}"
-Right = Annotated[str, Field(pattern=rf"^(everyone|owner|role:[a-z][a-z0-9_-]{{0,31}}|scope:([!-z|~]|{VARIABLE})+)$")]
+RIGHT = re.compile(rf"everyone|owner|role:[a-z][a-z0-9_-]{{0,31}}|scope:(?:[!-z|~]|{VARIABLE})+")
+
+
+def _right(text: str) -> str:
+    if RIGHT.fullmatch(text) is None:
+        raise PydanticCustomError("right", "must be everyone, owner, role:NAME or scope:NAME")
+    return text
+
+
+Right = Annotated[str, AfterValidator(_right)]
 """Who: `everyone` who is admitted; `owner`, the user whom the variable `user` names; a role; a scope, in which a
 variable of the pattern may stand."""
 Rights = tuple[Right, ...]
