@@ -34,6 +34,17 @@ class Room:
         return True
 """
 
+NO_CHANNELS = """
+from sockade import Sockade
+
+app = Sockade()
+
+@app.endpoint("/")
+class Nothing:
+    async def on_open(self, connection):
+        pass
+"""
+
 
 @pytest.fixture
 def rooms(start: Start, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
@@ -113,6 +124,9 @@ async def test_a_session_that_ends_closes_its_channels(rooms: RunningServer, ent
     assert await close_code(talk.client, 2) == 3005
 
 
-async def test_no_channels_no_path(server: RunningServer) -> None:
+async def test_no_channels_no_path(start: Start, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "silent_under_test.py").write_text(NO_CHANNELS)
+    server = start("", "silent_under_test:app", module_path=str(folder))
     answer = await server.refused(PATH, token=await asyncio.to_thread(server.token))
     assert answer.status == 404

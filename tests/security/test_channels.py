@@ -31,6 +31,7 @@ barred = set()
 class Bar:
     async def on_message(self, connection: Connection, message: str) -> None:
         barred.add(message)
+        app.unsubscribe(message, "club:a")
         connection.send("barred")
 
 @app.endpoint("/say")
@@ -209,3 +210,19 @@ async def test_who_loses_the_role_hears_nothing_more_within_two_seconds(
     assert seconds < 2
     again = await enter("bob")
     assert (await again.ask("subscribe", channel="club:a"))["error"] == DENIED
+
+
+async def test_who_is_removed_by_the_application_hears_nothing_more(
+    club: RunningServer, enter: Enter, observe: Observe
+) -> None:
+    """Case 71, by the application, which bars bob and ends his subscription."""
+    bob = await enter("bob")
+    await bob.ask("subscribe", channel="club:a")
+    await on_endpoint(club, "/say", "before")
+    assert await hear(bob, 0.5) == [{"text": "before"}]
+    await on_endpoint(club, "/bar", "bob")
+    await on_endpoint(club, "/say", "after")
+    heard = await hear(bob, 2)
+    observe("delivery stops within 2 s", f"at once: {len(heard) - 1} publications after the removal")
+    assert heard == [{"text": "before"}]
+    assert (await bob.ask("subscribe", channel="club:a"))["error"] == DENIED
