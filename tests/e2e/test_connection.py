@@ -212,6 +212,7 @@ def test_page_stops_on_codes_that_mean_stop(code: int, visitor: Arrive) -> None:
     ada.page.clock.fast_forward(300_000)
     ada.page.evaluate("dispatchEvent(new Event('online'))")
     assert len(dials) == 1
+    ada.sees_connection("Disconnected")
     ada.page.get_by_role("button", name="Reconnect").click()
     ada.sees_connection("Connected")
     assert len(dials) == 2
