@@ -73,6 +73,31 @@ def test_a_page_that_was_away_in_the_middle_of_traffic_misses_nothing_and_shows_
         reader.sees_lines(*texts)
 
 
+def test_what_arrives_while_the_history_is_read_is_shown_after_it_and_once(visitor: Arrive) -> None:
+    ada, bob = visitor(), visitor().sign_in("bob", "meanwhile")
+    relay = Relay(ada.page)
+    ada.sign_in("ada")
+    bob.say("before")
+    bob.sees_marks("Delivered")
+    # First the answer is late, so that it lacks what was said; then the question, so that it holds that as well.
+    for round_, (way, last) in enumerate((("downward", "after the answer"), ("upward", "before the answer"))):
+        setattr(relay, way, lambda message: '"history"' not in message)
+        ada.page.get_by_label("Join or make a room").fill("meanwhile")
+        ada.page.get_by_role("button", name="Join", exact=True).click()
+        bob.sees_here("bob", "ada")
+        while not relay.held:
+            ada.page.wait_for_timeout(20)
+        bob.say(last)
+        bob.sees_marks(*["Delivered"] * (round_ + 2))
+        ada.page.wait_for_timeout(300)
+        ada.sees_lines()
+        relay.release()
+        ada.sees_lines(*bob.lines.all_text_contents())
+        ada.page.get_by_role("button", name="Leave meanwhile").click()
+        bob.sees_here("bob")
+    bob.sees_lines("before", "after the answer", "before the answer")
+
+
 def test_a_restart_in_the_middle_of_traffic_loses_nothing_that_was_acknowledged(
     server: PageServer, visitor: Arrive
 ) -> None:
@@ -187,6 +212,7 @@ def test_page_stops_on_codes_that_mean_stop(code: int, visitor: Arrive) -> None:
     ada.page.clock.fast_forward(300_000)
     ada.page.evaluate("dispatchEvent(new Event('online'))")
     assert len(dials) == 1
+    ada.sees_connection("Disconnected")
     ada.page.get_by_role("button", name="Reconnect").click()
     ada.sees_connection("Connected")
     assert len(dials) == 2
@@ -323,7 +349,7 @@ def delays(who: Visitor, count: int) -> list[float]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait for something in a page whose clock stands still, for which Playwright's own waiting is no use."""
+    """Wait for something for which Playwright's own waiting is no use, such as in a page whose clock stands still."""
     end = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < end

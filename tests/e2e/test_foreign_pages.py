@@ -28,7 +28,7 @@ TRY = """async (server) => {
     got.posted = await text({credentials: "include", mode: "no-cors", method: "POST", body: "{}"}, "/auth/ticket");
     got.socket = await new Promise((resolve) => {
         const seen = [];
-        const socket = new WebSocket(server.replace("https", "wss") + "/chat");
+        const socket = new WebSocket(server.replace("https", "wss") + "/");
         socket.onopen = () => seen.push("opened");
         socket.onmessage = (event) => seen.push(event.data);
         socket.onclose = () => resolve(seen);
@@ -101,7 +101,7 @@ def test_logging_out_in_one_tab_closes_the_socket_of_the_other_within_two_second
     """Case 42."""
     one, other = page_at(signed_in, f"{server.url}/one"), page_at(signed_in, f"{server.url}/other")
     other.evaluate("window.ended = null")
-    assert other.evaluate(LISTEN, f"wss://localhost:{server.port}/chat")
+    assert other.evaluate(LISTEN, f"wss://localhost:{server.port}/")
     assert one.evaluate(LOG_OUT) == 204
     other.wait_for_function("window.ended !== null", timeout=10_000)
     ended = other.evaluate("window.ended")

@@ -96,6 +96,7 @@ def test_who_is_here_is_told_by_person_and_room(visitor: Arrive) -> None:
     # As long as one of a person's tabs is here, the person is.
     ada.page.wait_for_timeout(1_500)
     ada.sees_here("ada", "bob")
+    assert ada.shown.locator(".notice").all_text_contents() == ["bob joined"]
     second.page.close()
     ada.sees_here("ada")
     ada.enter("presence-elsewhere").sees_here("ada")
