@@ -231,6 +231,13 @@ CHANNELS: tuple[Row, ...] = (
         f"{FIRST_MESSAGE} -k four_kilobytes",
     ),
     (
+        "first message: remembered heads",
+        "doors/websocket.py",
+        "return self._protocol.max_message_size == self._limits.message_bytes",
+        "return True",
+        f"{FIRST_MESSAGE} -k four_kilobytes",
+    ),
+    (
         "first message: quotas",
         "doors/admission.py",
         "        decision = self._admit(handshake, identity)\n",

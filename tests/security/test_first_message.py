@@ -74,8 +74,16 @@ async def test_a_first_message_names_who_is_there_and_nothing_comes_before_it(se
 
 async def test_before_it_a_message_has_four_kilobytes_and_five_seconds(serve: Any) -> None:
     server: RunningServer = serve(ON)
+    token = await asyncio.to_thread(server.token)
+    too_long = json.dumps({"id": 1, "connect": {"token": token, "data": "x" * 4_100}})
+    async with server.connect(PATH, token=token) as client:
+        # Those who are known may say as much, and what is remembered of their frames is theirs alone.
+        assert "connect" in await say(client, 1, "connect")
+        for _ in range(3):
+            await client.send(json.dumps({"send": {"data": ""}}).replace('""', f'"{"x" * (len(too_long) - 22)}"'))
+        assert "ping" in await say(client, 2, "ping")
     async with server.connect(PATH) as client:
-        await client.send(json.dumps({"id": 1, "connect": {"token": "x" * 4_100}}))
+        await client.send(too_long)
         assert await close_code(client) == 1009
     began = asyncio.get_running_loop().time()
     async with server.connect(PATH) as client:

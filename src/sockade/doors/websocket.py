@@ -79,7 +79,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         self._opcode: Opcode | None = None
         self._fragments: list[bytes | bytearray | memoryview] | None = None
         self._held = 0
-        self._at_head = not protocol.extensions
+        self._at_head = not protocol.extensions and self._has_full_limit()
         """Whether the next byte begins a frame that belongs to no fragmented message, and none is compressed."""
 
     # What the TLS transport calls.
@@ -135,9 +135,17 @@ class WebSocketDoor(asyncio.BufferedProtocol):
             self._release()
             self._hold(0 if is_between else max(len(protocol.reader.buffer), 1))
         self._at_head = (
-            is_between and self._fragments is None and not protocol.extensions and protocol.state is State.OPEN
+            is_between
+            and self._fragments is None
+            and not protocol.extensions
+            and protocol.state is State.OPEN
+            and self._has_full_limit()
         )
         self._send_pending()
+
+    def _has_full_limit(self) -> bool:
+        """Tell whether the limit on messages is the one that heads are remembered under: strangers have a smaller."""
+        return self._protocol.max_message_size == self._limits.message_bytes
 
     def _is_between_frames(self) -> bool:
         """Tell whether the parser waits for a frame to begin; where it waits in a way unknown to us, it does not."""
