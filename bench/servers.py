@@ -98,7 +98,10 @@ class Server:
     def sockade(self, *words: str, stdin: str = "") -> str:
         """Run a `sockade` command on this server's data and return what it wrote."""
         command = [sys.executable, "-m", "sockade", *words, "--data-dir", str(self.folder / "data")]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, cwd=self.folder)
+        try:
+            done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, cwd=self.folder)
+        except subprocess.TimeoutExpired:
+            raise AbsentError(f"sockade {words[0]} did not end") from None
         if done.returncode:
             raise AbsentError(f"sockade {words[0]} failed: {told(done.stderr)}")
         return done.stdout.strip()

@@ -135,15 +135,16 @@ static void measure(int until, long before) {
         done = idle ? (uint64_t)count : work(options.seconds);
     }
     cpu = nanoseconds(server_clock) - cpu;
+    int64_t from = wall; /* of the clock that all processes share */
     wall = nanoseconds(CLOCK_MONOTONIC) - wall;
     own = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - own;
     qsort(samples, sampled, sizeof *samples, by_size);
     printf("{\"clients\": %d, \"units\": %llu, \"server_ns\": %lld, \"wall_ns\": %lld, \"driver_ns\": %lld, "
            "\"p50_us\": %.1f, \"p99_us\": %.1f, \"most_us\": %.1f, \"kib_before\": %ld, \"kib_after\": %ld, "
-           "\"flooded\": %llu, \"flood_closed\": %llu}\n",
+           "\"flooded\": %llu, \"flood_closed\": %llu, \"from_ns\": %lld, \"until_ns\": %lld}\n",
            count, (unsigned long long)done, (long long)cpu, (long long)wall, (long long)own, percentile(0.5),
            percentile(0.99), percentile(1), before, resident(), (unsigned long long)flooded,
-           (unsigned long long)flood_closed);
+           (unsigned long long)flood_closed, (long long)from, (long long)(from + wall));
 }
 
 static void measure_rest(void) {
