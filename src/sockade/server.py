@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
-import importlib
 import logging
 import signal
 from contextlib import AsyncExitStack, ExitStack
@@ -18,6 +17,7 @@ from sockade.api.application import http_application
 from sockade.api.auth import auth_routes
 from sockade.api.endpoint import Desk
 from sockade.api.server_api import NodeFacts, admin_limits, server_api_routes
+from sockade.assembly import admin_context, authority_of, connector, declare_channels, loop_factory, policy_of, taken
 from sockade.brokers.memory import MemoryBroker
 from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
@@ -28,13 +28,11 @@ from sockade.doors.http import HttpDoor, http_config
 from sockade.doors.listener import Listener
 from sockade.doors.ports import bind
 from sockade.doors.reload import CurrentAddresses, CurrentContext, Reloading
-from sockade.errors import SettingsError, UsageError
+from sockade.errors import SettingsError
 from sockade.exposure import problems, weakened
 from sockade.guard.addresses import AddressRules
-from sockade.guard.identity import Carrier
 from sockade.guard.limiter import Limiter
-from sockade.guard.origin import canonical_origin
-from sockade.guard.policy import LOOPBACK_NAMES, Policy, own_origins, served_names
+from sockade.guard.policy import Policy, own_origins, served_names
 from sockade.identity.api_keys import read_api_key
 from sockade.identity.attempts import Attempts
 from sockade.identity.authority import Authority
@@ -42,7 +40,6 @@ from sockade.identity.keys import ServerKeys
 from sockade.identity.passwords import Passwords
 from sockade.messaging.channel_protocol import PATH as CHANNELS
 from sockade.messaging.channel_protocol import ChannelProtocol
-from sockade.messaging.channels import configured
 from sockade.messaging.client import Services
 from sockade.messaging.control import Control
 from sockade.messaging.hub import SWEEP_SECONDS, Hub
@@ -55,11 +52,10 @@ from sockade.telemetry.audit import AuditTrail
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from sockade.clock import Clock
-    from sockade.doors.listener import Connect, Peer
+    from sockade.doors.listener import Peer
     from sockade.guard.identity import Identity, SessionId
     from sockade.identity.api_keys import ApiKey
     from sockade.messaging.application import Sockade
@@ -69,9 +65,6 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """128 + SIGINT: what shells expect of a program that was interrupted."""
 
-INCOMING_BYTES, OUTGOING_BYTES = 16_384 + 512, 2 * (16_384 + 512)
-"""What aiofastnet holds for each connection: room for a whole TLS record, and for two that leave together. Its own
-256 KiB each make two mappings a connection, of which the system gives a process 65,530 (vm.max_map_count)."""
 
 logger = logging.getLogger("sockade.server")
 
@@ -165,7 +158,7 @@ class Server:
             # What is there by now stays: it need not be looked through each time the collector looks for circles.
             gc.collect()
             gc.freeze()
-            tasks = [asyncio.create_task(self.keep_house()), asyncio.create_task(self.reloading.run())]
+            tasks = [*self.keep_house(), asyncio.create_task(self.reloading.run())]
             await stop.wait()
             for task in tasks:
                 task.cancel()
@@ -341,17 +334,15 @@ class Server:
             problems.append(f"channels cannot be kept: {self.broker.failure}")
         return problems
 
-    async def keep_house(self) -> None:
-        """Once a second: deadlines, and what other processes ended."""
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            self.hub.sweep()
-            try:
-                await self.authority.poll()
-            except Exception:
-                logger.exception("cannot look for ended sessions")
-            if self.node is not None:
-                await self.node.sweep()
+    def keep_house(self) -> list[asyncio.Task[None]]:
+        """Begin what is done once a second. None of it waits for another: a disk that hangs holds up no deadline."""
+        chores: list[tuple[Callable[[], Awaitable[None] | None], str]] = [
+            (self.hub.sweep, "cannot look at the deadlines of connections"),
+            (self.authority.poll, "cannot look for ended sessions"),
+        ]
+        if self.node is not None:
+            chores.append((self.node.sweep, "cannot look after channels"))
+        return [asyncio.create_task(repeat(chore, trouble)) for chore, trouble in chores]
 
     async def drain(self) -> None:
         """Take nothing new, tell everyone to come back later, and wait for them within the limit."""
@@ -405,84 +396,13 @@ class Server:
         )
 
 
-def declare_channels(settings: Settings, application: Sockade) -> None:
-    """Add the channels of the settings to those of the application. Raises SettingsError."""
-    try:
-        for name, channel in settings.channels.items():
-            application.channels.add(configured(name, channel))
-    except UsageError as error:
-        raise SettingsError([f"channels.{name}: {error}."]) from error
-
-
-def policy_of(settings: Settings, port: int, application: Sockade) -> Policy:
-    """Return what handshakes are compared with."""
-    credentials = settings.credentials
-    names = served_names(settings.server.host, settings.server.names)
-    allowed = {origin for text in settings.origins.allowed if (origin := canonical_origin(text)) is not None}
-    switches = {
-        Carrier.COOKIE: credentials.cookie,
-        Carrier.BEARER: credentials.bearer,
-        Carrier.TICKET: credentials.ticket,
-    }
-    return Policy(
-        names=names,
-        origins=own_origins(names, port) | allowed,
-        paths=frozenset(application.endpoints) | ({CHANNELS} if application.speaks_channels else set()),
-        carriers=frozenset(carrier for carrier, on in switches.items() if on),
-        first_message=CHANNELS if credentials.first_message else None,
-        query_ticket=credentials.query_ticket,
-    )
-
-
-def authority_of(host: str, port: int) -> str:
-    """Return the authority of a URL (RFC 3986 §3.2) with this machine called by its name."""
-    if host in LOOPBACK_NAMES:
-        host = "localhost"
-    return f"{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def admin_context(settings: Settings, public: CurrentContext, clock: Clock) -> CurrentContext:
-    """Return the TLS context of the admin listener.
-
-    On loopback it is that of the local CA: no public certificate is for a name of this machine, and whoever could not
-    verify it would rather not look at all.
-    """
-    if settings.tls.certificate is None or not is_loopback(settings.admin.host):
-        return public
-    local = settings.tls.model_copy(update={"certificate": None, "key": None})
-    return CurrentContext(settings.model_copy(update={"tls": local}), clock)
-
-
-def taken(stack: ExitStack, sockets: list[socket.socket]) -> list[socket.socket]:
-    """Return sockets that are closed at the end, whatever happens."""
-    for sock in sockets:
-        stack.callback(sock.close)
-    return list(sockets)
-
-
-def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the event loop: uvloop where it is installed and wanted."""
-    if settings.server.loop == "asyncio":
-        return None
-    try:
-        import uvloop
-    except ImportError:
-        if settings.server.loop == "uvloop":
-            raise SettingsError(["server.loop is uvloop, which is not installed; install it or set auto."]) from None
-        return None
-    return uvloop.new_event_loop
-
-
-def connector(settings: Settings, loop: asyncio.AbstractEventLoop) -> Connect:
-    """Return what runs TLS on an accepted socket: aiofastnet where it is installed and wanted, else the loop."""
-    if settings.server.fast:
+async def repeat(chore: Callable[[], Awaitable[None] | None], trouble: str) -> None:
+    """Do something once a second, and go on when it failed."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
         try:
-            return functools.partial(
-                importlib.import_module("aiofastnet").connect_accepted_socket,
-                loop,
-                ssl_incoming_bio_size=INCOMING_BYTES,
-                ssl_outgoing_bio_size=OUTGOING_BYTES,
-            )
-        except ImportError:
-            pass
-    return loop.connect_accepted_socket
+            done = chore()
+            if done is not None:
+                await done
+        except Exception:
+            logger.exception(trouble)

@@ -743,7 +743,7 @@ MEMORY: tuple[Row, ...] = (
     (
         "memory: heads where data is compressed",
         "doors/websocket.py",
-        "self._at_head = not protocol.extensions\n",
+        "self._at_head = not protocol.extensions and self._has_full_limit()\n",
         "self._at_head = True\n",
         KNOWN_HEADS,
     ),

@@ -218,7 +218,7 @@ CHANNELS: tuple[Row, ...] = (
     ),
     (
         "first message: off",
-        "server.py",
+        "assembly.py",
         "first_message=CHANNELS if credentials.first_message else None",
         "first_message=CHANNELS",
         f"{FIRST_MESSAGE} -k both_are_off",
