@@ -750,15 +750,15 @@ MEMORY: tuple[Row, ...] = (
     (
         "memory: heads amid a frame",
         "doors/websocket.py",
-        "            is_between and self._fragments is None and",
-        "            self._fragments is None and",
+        "            is_between\n            and self._fragments is None\n",
+        "            self._fragments is None\n",
         KNOWN_HEADS,
     ),
     (
         "memory: heads amid a message",
         "doors/websocket.py",
-        "is_between and self._fragments is None and",
-        "is_between and",
+        "            and self._fragments is None\n",
+        "",
         KNOWN_HEADS,
     ),
     (
