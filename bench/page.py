@@ -50,6 +50,8 @@ def main() -> int:
 def filled(page: str, results: Results) -> str:
     """Return the page with every marked part made anew. Raises ValueError for a table that has no place."""
     parts = {table.name: f"{table.title}.\n\n{table.markdown()}\n" for table in report.tables(results)}
+    if "goals" in parts:
+        parts["goals"] = parts["goals"].partition("\n\n")[2]  # they have a heading of their own
     images = {name for name, _ in drawn(results)}
     for table, names in PLOTS.items():
         links = [f"![{name}](images/bench-{name}.svg)\n" for name in names if name in images]

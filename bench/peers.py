@@ -7,6 +7,7 @@ address with so many clients needs, and no further.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,7 +88,7 @@ def sockade(name: str, settings: str = "", config: str = ROOMY, program: list[st
         name,
         lambda server: sockade_command(server, settings, config, program or ["-m", "sockade"]),
         token=sockade_token,
-        environment={"PYTHONPATH": str(SERVERS)},
+        environment={"PYTHONPATH": os.pathsep.join(filter(None, (str(SERVERS), os.environ.get("PYTHONPATH", ""))))},
     )
 
 

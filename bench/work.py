@@ -94,7 +94,9 @@ def flood(bench: Bench) -> None:
                 words = {"work": "flood", "path": "/echo", "rate": 1, "flood": flooding}
                 words["clients"] = min(FLOOD_CLIENTS, bench.options.many)
                 name = "flood" if flooding else "calm"
-                bench.drive(name, peer, number, seconds=FLOOD_SECONDS, addresses=4, **words)
+                # Who flooded is refused for a while, and so is the user: the next run needs a server that forgot.
+                strict = peer is peers.STRICT_SOCKADE
+                bench.drive(name, peer, number, fresh=strict, seconds=FLOOD_SECONDS, addresses=4, **words)
 
 
 def stalls(bench: Bench) -> None:
