@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from fuzz.inputs import Found, mutate_text
-from sockade.guard.commands import read_commands
+from sockade.guard.commands import Unclean, read_commands
 from sockade.guard.text import clean
 from sockade.protocol.codec import DecodeError
 from sockade.protocol.commands import METHODS, Command
@@ -81,7 +81,7 @@ async def run(random: Random, count: int, data_dir: Path) -> int:
         try:
             clean(text)
             commands = read_commands(text)
-            assert all(isinstance(command, Command) for command in commands)
+            assert all(isinstance(command, Command | Unclean) for command in commands)
             decoded += 1
         except DecodeError:
             continue
