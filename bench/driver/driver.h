@@ -84,6 +84,7 @@ void leave(struct client *client);
 void close_all(void);
 
 /* work.c */
+int turn(int wait_ms);
 uint64_t publish(double seconds, int depth, uint64_t *number);
 uint64_t echo(double seconds);
 uint64_t acknowledged(double seconds);

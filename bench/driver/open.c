@@ -161,6 +161,8 @@ void open_all(int until, void (*opened)(int64_t)) {
         while (!go_on_opening(client))
             if (poll(&readable, 1, STALL_MS) <= 0) fail("no answer while opening");
         if (opened) opened(nanoseconds(CLOCK_MONOTONIC) - start);
+        /* Thousands take longer to open than a server waits for an answer to its ping. */
+        if (count % 256 == 255) turn(0);
     }
 }
 

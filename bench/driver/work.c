@@ -14,7 +14,7 @@ static int64_t now_ns(void) { return nanoseconds(CLOCK_MONOTONIC); }
  *
  * It asks again and again rather than sleep: to wake a sleeping process on the same machine costs the server's process
  * microseconds, which clients on other machines would not, and the more the slower the server is. */
-static int turn(int wait_ms) {
+int turn(int wait_ms) {
     struct epoll_event events[EVENTS];
     int found = epoll_wait(loop, events, EVENTS, wait_ms);
     for (int i = 0; i < found; i++) {
