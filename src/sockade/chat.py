@@ -11,9 +11,12 @@ connections are not listed among those who are here, for they are in no channel,
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
+from sockade.errors import StorageError
 from sockade.messaging.application import Sockade
 from sockade.messaging.types import History, Length, Message, days
 
@@ -27,6 +30,10 @@ ROOM = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 """What a room may be called: names in which no two look alike."""
 TEXT_CHARACTERS = 2_000
 HISTORY = History(size=100, ttl=days(7))
+UNKEPT = 1_000
+"""Plain texts that may wait for the disk; beyond that, whoever says more waits."""
+
+logger = logging.getLogger("sockade.chat")
 
 
 class Say(Message, frozen=True):
@@ -38,17 +45,28 @@ class Say(Message, frozen=True):
 
 
 class PlainChat:
-    """Everyone hears everyone else, in plain text."""
+    """Everyone hears everyone else, in plain text; the lobby hears them as soon as it is on the disk."""
 
     def __init__(self, app: Sockade) -> None:
         self.app = app
+        self._keeping: set[asyncio.Task[None]] = set()
 
     async def on_message(self, connection: Connection, message: str) -> None:
-        if text := message.strip():
-            # First the disk, then the others: everyone hears the same, in the lobby's order.
-            said = {"text": text[:TEXT_CHARACTERS], "from": connection.identity.user}
-            await self.app.publish(LOBBY, said)
         connection.broadcast(message)
+        if text := message.strip():
+            said = {"text": text[:TEXT_CHARACTERS], "from": connection.identity.user}
+            task = asyncio.create_task(self.keep(said))
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
+            if len(self._keeping) >= UNKEPT:
+                await asyncio.wait(self._keeping, return_when=asyncio.FIRST_COMPLETED)
+
+    async def keep(self, said: dict[str, str]) -> None:
+        """Publish in the lobby. Plain text has no acknowledgement, so nothing was promised to whoever said it."""
+        try:
+            await self.app.publish(LOBBY, said)
+        except StorageError as error:
+            logger.warning("a plain text did not come into the lobby: %s", error)
 
 
 class Room:
