@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sockade.storage.database import FILE_NAME
 from tests.running import PASSWORD, ROOMY
 from tests.security.sockets import HOST, UPGRADE
 from tests.security.wire import TEXT, Wire, close_frame, frame
@@ -189,8 +190,7 @@ def test_a_database_that_breaks_tells_no_secret(start: Start) -> None:
     server.add_user("ada")
     cookie = server.cookie()
     marks.keep("session cookie", cookie.partition("=")[2])
-    (path,) = server.data_dir.glob("*.db")
-    with contextlib.closing(sqlite3.connect(path)) as database:
+    with contextlib.closing(sqlite3.connect(server.data_dir / FILE_NAME)) as database:
         (kept,) = database.execute("select password_hash from users").fetchone()
         marks.keep("password hash", kept)
         for table in ("users", "sessions"):

@@ -67,7 +67,8 @@ async def test_renewal_keeps_the_socket_and_misses_nothing(start: Start) -> None
 async def test_another_users_renewal_prolongs_nothing(start: Start) -> None:
     """Case 39."""
     server = start(f"[credentials]\naccess_token_seconds = 2\n{LIMITS}")
-    mine, theirs = server.tokens("ada"), server.tokens("bob")
+    server.add_user("ada")
+    theirs, mine = server.tokens("bob"), server.tokens("ada")
     async with server.connect(token=mine["access_token"]) as socket:
         await asyncio.sleep(1)
         assert refresh(server, theirs["refresh_token"]).status == 200

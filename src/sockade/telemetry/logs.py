@@ -95,7 +95,7 @@ def _name(name: str) -> str:
 
 
 def _value(value: object) -> str:
-    return QUOTE(escape(value)) if isinstance(value, str) else ENCODER.encode(_safe("", value))
+    return QUOTE(escape(redact(value))) if isinstance(value, str) else ENCODER.encode(_safe("", value))
 
 
 def _now() -> str:
