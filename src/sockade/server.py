@@ -285,7 +285,7 @@ class Server:
             (lambda: local) if is_loopback(admin.host) else (lambda: self.addresses.rules),
             (lambda: self.admin_tls.context) if admin.tls else None,
             lambda peer: HttpDoor(config, self.http_state, peer, admission, limits, self.audit, self.loop),
-            connector(settings, self.loop),
+            connector(settings, self.loop) if admin.tls else self.loop.connect_accepted_socket,
             self.audit,
             self.clock,
         )

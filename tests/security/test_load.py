@@ -211,7 +211,8 @@ def test_coming_and_going_leaves_nothing_behind(room: RunningServer, observe: Ob
         f"{warm[1]} → {last[1]} descriptors, {warm[2]} → {last[2]} tasks",
     )
     assert last[0] - warm[0] < 6
-    assert last[1:] == warm[1:]
+    assert last[1] <= warm[1]
+    assert last[2] == warm[2]
 
 
 def test_a_flood_of_refusals_is_logged_within_bounds_and_counted(start: Start, observe: Observe) -> None:
