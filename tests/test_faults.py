@@ -141,5 +141,6 @@ StreamFile.commit = forgetful
     ],
 )
 def test_a_server_that_is_wrong_is_caught(how: str, count: Callable[[Figures], int], tmp_path: Path) -> None:
-    found = faults.run(tmp_path / "faults", kills=2, sabotage=SABOTAGE[how])
+    # Enough of them that somebody was away while each kind of wrong was done.
+    found = faults.run(tmp_path / "faults", kills=5, sabotage=SABOTAGE[how])
     assert count(found) > 0, found
