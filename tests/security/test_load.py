@@ -202,7 +202,15 @@ def test_coming_and_going_leaves_nothing_behind(room: RunningServer, observe: Ob
         wait_until(lambda: descriptors(room) <= idle, 10)
         return memory_mib(room), descriptors(room), tasks()
 
-    idle = descriptors(room)
+    def settled() -> int:
+        """Return the fewest descriptors within a second: the connection that asked for the token ends by itself."""
+        found = []
+        for _ in range(20):
+            found.append(descriptors(room))
+            time.sleep(0.05)
+        return min(found)
+
+    idle = settled()
     leave(room, token, 3)
     warm, last = churn(CHURN_SECONDS / 3), churn(CHURN_SECONDS * 2 / 3)
     observe(
@@ -211,8 +219,7 @@ def test_coming_and_going_leaves_nothing_behind(room: RunningServer, observe: Ob
         f"{warm[1]} → {last[1]} descriptors, {warm[2]} → {last[2]} tasks",
     )
     assert last[0] - warm[0] < 6
-    assert last[1] <= warm[1]
-    assert last[2] == warm[2]
+    assert last[1:] == warm[1:]
 
 
 def test_a_flood_of_refusals_is_logged_within_bounds_and_counted(start: Start, observe: Observe) -> None:

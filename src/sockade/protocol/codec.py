@@ -17,6 +17,8 @@ import msgspec
 T = TypeVar("T")
 
 DEPTH = 32
+BEGINNING = 1_024
+"""Characters of a text that are looked at before the whole of it."""
 OTHERS = re.compile(r"[^\[\]{}]+")
 STEPS = {"{": 1, "[": 1, "}": -1, "]": -1}
 # Possessive, so that no text makes it step back; one that is not closed reaches to the end.
@@ -101,6 +103,13 @@ def convert(value: Any, type_: type[T]) -> T:
 
 
 def _check_depth(text: str) -> None:
+    """Refuse nesting over `DEPTH`: the beginning first, where a text that is nothing but brackets gives itself away."""
+    _walk(text[:BEGINNING])
+    if len(text) > BEGINNING:
+        _walk(text)
+
+
+def _walk(text: str) -> None:
     """Refuse nesting over `DEPTH`, in one pass that does not recurse and looks at brackets alone."""
     brackets = OTHERS.sub("", STRING.sub("", text))
     # The depth changes by one at a time: whatever goes deeper passes through this value, and there the search ends.
