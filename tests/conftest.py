@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,7 +20,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start servers: `start(config="[limits]\\n…", app="module:app")`. Each ends with the test."""
     started: list[RunningServer] = []
 
-    def begin(config: str = "", app: str = "", **options: str) -> RunningServer:
+    def begin(config: str = "", app: str = "", **options: Any) -> RunningServer:
         server = RunningServer(tmp_path / f"server{len(started)}", config, app, **options)
         started.append(server)
         server.start()

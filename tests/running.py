@@ -42,13 +42,15 @@ class Answer(NamedTuple):
 
 
 class Start(Protocol):
-    def __call__(self, config: str = "", app: str = "", **options: str) -> RunningServer: ...
+    def __call__(self, config: str = "", app: str = "", **options: Any) -> RunningServer: ...
 
 
 class RunningServer:
     """One server process on a loopback port of its own, with its data in a folder of its own."""
 
-    def __init__(self, folder: Path, config: str = "", app: str = "", *, module_path: str = "") -> None:
+    def __init__(
+        self, folder: Path, config: str = "", app: str = "", *, module_path: str = "", traced: bool = True
+    ) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         self.folder = folder
         self.data_dir = folder / "data"
@@ -56,6 +58,8 @@ class RunningServer:
         self.config.write_text(config)
         self.app = app
         self.module_path = module_path or str(folder)
+        self.traced = traced
+        """Whether the process notes its coverage; not where a test is of speed, or that would be most of it."""
         self.port = 0
         self.process: subprocess.Popen[bytes]
         self.users: list[str] = []
@@ -75,7 +79,8 @@ class RunningServer:
     @property
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), self.module_path]))
-        return {**os.environ, "PYTHONPATH": path, "NO_COLOR": "1"}
+        untraced = {} if self.traced else {"COVERAGE_PROCESS_CONFIG": ""}
+        return {**os.environ, **untraced, "PYTHONPATH": path, "NO_COLOR": "1"}
 
     def init(self) -> None:
         """Run `sockade init`, which makes the API key."""

@@ -16,6 +16,7 @@ CONNECTION = "tests/messaging/test_connection.py"
 HUB = "tests/messaging/test_hub.py"
 ORIGINS = "tests/security/test_origins.py"
 CONTENT = "tests/security/test_content.py"
+LONG_BAD = f"{CONTENT} -k under_5_ms"
 FRAMES = "tests/security/test_frames.py"
 OUTSIDE = "tests/security/test_rates.py"
 SERVER_API = "tests/api/test_server_api.py"
@@ -340,6 +341,20 @@ CONTENT_ROWS: tuple[Row, ...] = (
         f"{CONTENT} -k not_of_the_type",
     ),
     ("infinite floats", "protocol/codec.py", "if math.isinf(value):", "if False:", f"{CONTENT} -k not_of_the_type"),
+    (
+        "NaN in a long text",
+        "protocol/codec.py",
+        "_object, parse_constant=_constant).decode",
+        "_object).decode",
+        LONG_BAD,
+    ),
+    (
+        "large numbers in a long text",
+        "protocol/codec.py",
+        "and not _may_hold_large(text)",
+        "",
+        LONG_BAD,
+    ),
     ("depth", "protocol/codec.py", "        _check_depth(text)\n", "        pass\n", f"{CONTENT} -k not_of_the_type"),
     (
         "unknown fields of the page",

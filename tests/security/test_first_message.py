@@ -62,7 +62,7 @@ async def test_a_first_message_names_who_is_there_and_nothing_comes_before_it(se
     async with server.connect(PATH) as client:
         assert (await say(client, 1, "connect", token=token))["connect"]["expires"] is True
         assert await say(client, 2, "publish", channel="room", data="x" * 10_000) == {"id": 2, "publish": {}}
-    (opened,) = [line for line in server.log if line.get("event.action") == "connection_opened"]
+    (opened,) = server.log_of("connection_opened")
     assert opened["user.name"] == "ada"
     async with server.connect(PATH) as client:
         await client.send('{"id":1,"subscribe":{"channel":"room"}}')

@@ -161,7 +161,7 @@ async def test_a_thousand_cut_off_at_once_all_recover_and_the_loop_stays_respons
     """Case 76."""
     (tmp_path / "storm_app.py").write_text(APPLICATION)
     config = f"[limits]\n{ROOMY}user_factor = 1000\n[credentials]\naccess_token_seconds = 900\n"
-    server = start(config, "storm_app:app", module_path=str(tmp_path))
+    server = start(config, "storm_app:app", module_path=str(tmp_path), traced=False)
     token = await asyncio.to_thread(server.token)
     heard: asyncio.Queue[bytes] = asyncio.Queue()
     watcher = await LightClient.open(server.port, server.tls, token, lambda _, text: heard.put_nowait(text), "/stall")

@@ -75,7 +75,7 @@ class Hub:
         self.connections.add(connection)
         connection.room.add(connection)
         self._index(connection)
-        self.watch(connection, connection.check(self.now))
+        self.watch(connection, connection.check(self.monotonic()))
         task = self.loop.create_task(run_callbacks(connection, self._report))
         connection.task = task
         self._tasks.add(task)

@@ -26,6 +26,9 @@ STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 DIGITS = 20
 """The longest integer of 64 bits, with its sign. It bounds the work before the value is looked at."""
 SMALLEST, LARGEST = -(1 << 63), (1 << 64) - 1
+SHAPES = bytes.maketrans(b"123456789E", b"000000000e")
+LONG, EXPONENT = b"0" * (DIGITS - 1), b"e000"
+"""What a number over 64 bits or over all floats holds at least, with its digits as `SHAPES` makes them."""
 
 
 class DecodeError(ValueError):
@@ -62,6 +65,8 @@ def _float(text: str) -> float:
 _parse = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer, parse_float=_float
 ).decode
+# The same for a text without a large number: thousands of small ones are not worth a call each.
+_parse_plain = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant).decode
 
 
 def decode(text: str, type_: type[T]) -> T:
@@ -83,7 +88,7 @@ def parse(text: str) -> Any:
     if text.count("{") + text.count("[") > DEPTH:
         _check_depth(text)
     try:
-        return _parse(text)
+        return _parse_plain(text) if len(text) > BEGINNING and not _may_hold_large(text) else _parse(text)
     except DecodeError:
         raise
     except (ValueError, RecursionError) as error:
@@ -100,6 +105,12 @@ def convert(value: Any, type_: type[T]) -> T:
         return msgspec.convert(value, type_, strict=True)
     except (ValueError, RecursionError) as error:
         raise DecodeError("not of the expected shape") from error
+
+
+def _may_hold_large(text: str) -> bool:
+    """Tell whether a number over 64 bits or over all floats may be in a text; within a string it counts too."""
+    shapes = text.encode("utf-8", "surrogatepass").translate(SHAPES, b"+")
+    return LONG in shapes or EXPONENT in shapes
 
 
 def _check_depth(text: str) -> None:
