@@ -195,7 +195,7 @@ class Server:
             self.clock,
             limits,
             settings.sessions.idle_seconds,
-            Limiter(limits, self.clock.monotonic()),
+            Limiter(limits),
             self.report,
             self.connection_closed,
             self.authority.seen,

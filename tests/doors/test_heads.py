@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,7 @@ from sockade.doors.websocket import Ledger, WebSocketDoor
 from sockade.settings import LimitSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 LIMITS = LimitSettings(message_bytes=1_024, incomplete_bytes=4_096, message_fragments=4)
 OPCODES = st.sampled_from([0, 1, 2, 3, 8, 9, 10])
@@ -71,8 +72,10 @@ class NothingRemembered(Heads):
         pass
 
 
-def door(known: Heads, protocol: ServerProtocol | None = None) -> tuple[WebSocketDoor, Noted]:
-    noted = Noted()
+def door(
+    known: Heads, protocol: ServerProtocol | None = None, connection: Noted | None = None
+) -> tuple[WebSocketDoor, Noted]:
+    noted = connection or Noted()
     protocol = protocol or ServerProtocol(state=State.OPEN, max_size=LIMITS.message_bytes)
     made = WebSocketDoor(noted, protocol, LIMITS, Ledger(known), lambda: None)  # type: ignore[arg-type]
     made.connection = noted  # type: ignore[assignment]
@@ -222,3 +225,85 @@ def test_what_follows_a_whole_message_counts_as_held(cut: int) -> None:
         assert one._held == one._ledger.incomplete == 0
         assert not noted.incomplete
     assert noted.notes == ["a" * 128] * 4
+
+
+class Turns(Noted):
+    """Notes as well whether it may read, and what the loop has to do next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hub = SimpleNamespace(loop=SimpleNamespace(call_soon=lambda call: self.due.append(call)))
+        self.due: list[Callable[[], None]] = []
+        self.reads = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def lost(self, *_: object) -> None:
+        self.notes.append("lost")
+
+    def turn(self) -> None:
+        due, self.due = self.due, []
+        for call in due:
+            call()
+
+
+def turns(count: int) -> tuple[WebSocketDoor, Turns]:
+    """Return a door that just read many messages at once, whose heads it knows."""
+    noted = Turns()
+    one, _ = door(Heads(LIMITS.message_bytes), connection=noted)
+    one.data_received(client_frame(1, b"000"))
+    noted.notes.clear()
+    one.data_received(b"".join(client_frame(1, f"{number:03}".encode()) for number in range(count)))
+    return one, noted
+
+
+def test_who_sends_much_at_once_is_heard_in_turns_and_in_order() -> None:
+    _, noted = turns(100)
+    seen = [len(noted.notes)]
+    while noted.due:
+        assert not noted.reads
+        noted.turn()
+        seen.append(len(noted.notes))
+    assert seen == [32, 64, 96, 100]
+    assert noted.notes == [f"{number:03}" for number in range(100)]
+    assert noted.reads
+
+
+def test_who_is_paused_is_not_heard_until_it_may_go_on() -> None:
+    one, noted = turns(40)
+    one.pause_reading()
+    noted.turn()
+    assert (len(noted.notes), noted.due) == (32, [])
+    one.resume_reading()
+    noted.turn()
+    assert len(noted.notes) == 40
+    assert noted.reads
+
+
+def test_who_is_paused_by_the_last_message_stays_paused() -> None:
+    one, noted = turns(40)
+    noted.receive = lambda message: one.pause_reading() if message == "039" else None  # type: ignore[method-assign]
+    noted.turn()
+    assert not noted.reads
+
+
+@pytest.mark.parametrize("end", ["eof_received", "connection_lost"])
+def test_what_was_read_is_heard_before_the_end(end: str) -> None:
+    one, noted = turns(100)
+    one.pause_reading()
+    if end == "eof_received":
+        one.eof_received()
+        assert len(noted.notes) == 100
+    else:
+        one.connection_lost(None)
+        assert len(noted.notes) == 101
+        assert noted.notes[-1] == "lost"
+    noted.turn()
+    assert len(noted.notes) <= 101

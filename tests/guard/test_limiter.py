@@ -11,7 +11,7 @@ from sockade.settings import LimitSettings
 
 @pytest.fixture
 def limiter() -> Limiter:
-    return Limiter(LimitSettings(), 0.0)
+    return Limiter(LimitSettings())
 
 
 def test_thirty_new_connections_a_minute_and_address(limiter: Limiter) -> None:

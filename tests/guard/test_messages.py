@@ -41,7 +41,7 @@ class Say(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def standing(user: Bucket | None = None, total: Bucket | None = None) -> Standing:
-    return Standing(RATES, user or Bucket(RATES.user, 0.0), total or Bucket(RATES.total, 0.0), 0.0)
+    return Standing(RATES, user or Bucket(RATES.user), total or Bucket(RATES.total))
 
 
 def judge(message: str | bytes, rules: MessageRules = PLAIN, now: float = 0.0) -> Any:
@@ -74,14 +74,14 @@ def test_bytes_have_a_rate_too() -> None:
 
 
 def test_one_user_on_five_connections_shares_one_allowance() -> None:
-    user = Bucket(RATES.user, 0.0)
+    user = Bucket(RATES.user)
     connections = [standing(user) for _ in range(5)]
     allowed = sum(decide("x", PLAIN, one, math.inf, 0.0) == "x" for one in connections for _ in range(20))
     assert allowed == 40
 
 
 def test_all_connections_share_a_total() -> None:
-    total = Bucket(RATES.total, 0.0)
+    total = Bucket(RATES.total)
     total.take(0.0, LimitSettings().total_messages_per_second - 1)
     assert decide("x", PLAIN, standing(total=total), math.inf, 0.0) == "x"
     assert decide("x", PLAIN, standing(total=total), math.inf, 0.0) is OVER_RATE

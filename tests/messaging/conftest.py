@@ -75,7 +75,7 @@ class Room:
             self.clock,
             limits,
             IDLE,
-            Limiter(limits, self.clock.monotonic()),
+            Limiter(limits),
             lambda connection, error: self.errors.append(error),
             self.ended.append,
             self.seen.append,

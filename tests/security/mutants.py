@@ -370,7 +370,7 @@ MUTANTS = (
     Mutant(
         "guesses",
         "identity/attempts.py",
-        "if bucket.seconds_until() > 0",
+        "if bucket.seconds_until(now) > 0",
         "if False",
         SIGN_IN + " -k guessing_is",
     ),

@@ -139,7 +139,7 @@ def judge(message: str, rules: MessageRules) -> tuple[Any, float]:
     took = []
     for _ in range(5):
         rates = Rates.of(limits)
-        standing = Standing(rates, Bucket(rates.user, 0.0), Bucket(rates.total, 0.0), 0.0)
+        standing = Standing(rates, Bucket(rates.user), Bucket(rates.total))
         began = time.thread_time()
         found = decide(message, rules, standing, math.inf, 0.0)
         took.append(time.thread_time() - began)

@@ -249,7 +249,7 @@ from sockade.settings import LimitSettings
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
-limiter = Limiter(LimitSettings(), 0.0)
+limiter = Limiter(LimitSettings())
 before = resident()
 for number in range(1_000_000):
     now = number / 100_000

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 READ_BYTES = 65_536
 """What one read takes at most."""
+TURN_MESSAGES = 32
+"""How many messages of one connection are taken before it is another's turn."""
 
 
 @dataclass(slots=True)
@@ -53,7 +55,9 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         "_ledger",
         "_limits",
         "_opcode",
+        "_paused",
         "_protocol",
+        "_rest",
         "_transport",
         "connection",
         "write",
@@ -79,6 +83,9 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         self._opcode: Opcode | None = None
         self._fragments: list[bytes | bytearray | memoryview] | None = None
         self._held = 0
+        self._rest = b""
+        """What was read and waits for the next turn. Until it is taken, nothing more is read."""
+        self._paused = False
         self._at_head = not protocol.extensions and self._has_full_limit()
         """Whether the next byte begins a frame that belongs to no fragmented message, and none is compressed."""
 
@@ -103,8 +110,12 @@ class WebSocketDoor(asyncio.BufferedProtocol):
     def _take_known(self, data: bytes) -> bytes:
         """Take the whole messages whose heads are known, and return what follows them."""
         known = self._ledger.heads.known
-        at, size = 0, len(data)
+        at, size, left = 0, len(data), TURN_MESSAGES
         while self._at_head and at < size:
+            if not left:
+                self._postpone(data[at:])
+                return b""
+            left -= 1
             head = known.get(data[at : at + SHORT]) or known.get(data[at : at + LONG])
             if head is None or at + head.end > size:
                 break
@@ -112,6 +123,24 @@ class WebSocketDoor(asyncio.BufferedProtocol):
             mask, at = data[at + head.mask : payload], at + head.end
             self._deliver(head.opcode, apply_mask(data[payload:at], mask))
         return data[at:]
+
+    def _postpone(self, data: bytes) -> None:
+        """Let the others have their turn: one who sends much at once must not keep them waiting."""
+        self._rest = data
+        if not self._paused:
+            self._pause_transport()
+            self.connection.hub.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self._paused:
+            self._take_rest()
+            if not self._rest and not self._paused:
+                self._resume_transport()
+
+    def _take_rest(self) -> None:
+        rest, self._rest = self._rest, b""
+        if rest:
+            self.data_received(rest)
 
     def _parse(self, data: bytes) -> None:
         """Have the protocol take bytes apart."""
@@ -155,9 +184,13 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         return getattr(waiting, "__name__", "") == "at_eof"
 
     def eof_received(self) -> None:
+        while self._rest:
+            self._take_rest()
         self._protocol.receive_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        while self._rest:
+            self._take_rest()
         self._release()
         self._protocol.receive_eof()
         self._gone()
@@ -189,10 +222,21 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def pause_reading(self) -> None:
+        self._paused = True
+        self._pause_transport()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        if self._rest:
+            self.connection.hub.loop.call_soon(self._go_on)
+        else:
+            self._resume_transport()
+
+    def _pause_transport(self) -> None:
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
-    def resume_reading(self) -> None:
+    def _resume_transport(self) -> None:
         if not self._transport.is_closing():
             self._transport.resume_reading()
 

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 class Limiter:
     """Rates of handshakes by address, of messages by user and in all, and who is refused for a while."""
 
-    def __init__(self, limits: LimitSettings, now: float) -> None:
+    def __init__(self, limits: LimitSettings) -> None:
         self._rates = Rates.of(limits)
         self._users = Allowances(self._rates.user)
         self._addresses = Allowances(Rate(limits.handshakes_per_minute / 60, limits.handshakes_per_minute))
-        self._total = Bucket(self._rates.total, now)
+        self._total = Bucket(self._rates.total)
         self._bans = Bans(BanRules(limits.ban_strikes, limits.ban_seconds, limits.ban_most_seconds))
 
     def judge_address(self, address: str, now: float) -> Refuse | None:
@@ -36,7 +36,7 @@ class Limiter:
         bucket = self._addresses.bucket(key, now)
         if not bucket.take(now):
             return Refuse(
-                Reason.RATE, "over limits.handshakes_per_minute", retry_after=math.ceil(bucket.seconds_until())
+                Reason.RATE, "over limits.handshakes_per_minute", retry_after=math.ceil(bucket.seconds_until(now))
             )
         return None
 
@@ -48,7 +48,7 @@ class Limiter:
 
     def standing(self, user: str, now: float) -> Standing:
         """Return the allowances of a new connection; a user's connections share one."""
-        return Standing(self._rates, self._users.bucket(user, now), self._total, now)
+        return Standing(self._rates, self._users.bucket(user, now), self._total)
 
     def strike(self, user: str, address: str, now: float) -> None:
         """Count a closing for cause against both who did it and where from."""

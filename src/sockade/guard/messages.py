@@ -88,10 +88,10 @@ class Standing:
 
     __slots__ = ("_bytes", "_messages", "_total", "_user", "_violations")
 
-    def __init__(self, rates: Rates, user: Bucket, total: Bucket, now: float) -> None:
-        self._messages = Bucket(rates.messages, now)
-        self._bytes = Bucket(rates.bytes, now)
-        self._violations = Bucket(rates.violations, now)
+    def __init__(self, rates: Rates, user: Bucket, total: Bucket) -> None:
+        self._messages = Bucket(rates.messages)
+        self._bytes = Bucket(rates.bytes)
+        self._violations = Bucket(rates.violations)
         self._user = user
         self._total = total
 

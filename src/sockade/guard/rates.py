@@ -6,7 +6,7 @@ forgotten, and beyond a fixed number the oldest go first, whatever an attacker i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -15,12 +15,24 @@ REMEMBERED = 60_000
 """Entries of each generation. Two generations of 60,000 addresses take about 40 MiB."""
 
 
+SLACK = 0.001
+"""How much of a token may be missing: sums of fractions are rounded, and the last token of a burst must not be lost."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """An allowance: `burst` at once, and `per_second` from then on."""
 
     per_second: float
     burst: float
+    one: float = field(init=False, compare=False)
+    """Seconds that one token takes to come back."""
+    whole: float = field(init=False, compare=False)
+    """Seconds that the whole burst takes to come back."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "one", 1 / self.per_second)
+        object.__setattr__(self, "whole", (self.burst + SLACK) / self.per_second)
 
     def times(self, factor: float) -> Rate:
         """Return an allowance that is larger by a factor."""
@@ -28,31 +40,32 @@ class Rate:
 
 
 class Bucket:
-    """How much of one allowance is left. It starts full, and being asked allocates nothing."""
+    """How much of one allowance is left, kept as the moment when all of it will be there again (the GCRA, ITU-T I.371).
 
-    __slots__ = ("_at", "_left", "_rate")
+    It starts full, and being asked allocates nothing.
+    """
 
-    def __init__(self, rate: Rate, now: float) -> None:
-        self._rate = rate
-        self._left = rate.burst
-        self._at = now
+    __slots__ = ("_full_at", "_one", "_whole")
+
+    def __init__(self, rate: Rate) -> None:
+        self._full_at = 0.0
+        self._one = rate.one
+        self._whole = rate.whole
 
     def take(self, now: float, cost: float = 1.0) -> bool:
         """Take `cost` out if that much is left; otherwise take nothing and say False."""
-        rate = self._rate
-        left = self._left + (now - self._at) * rate.per_second
-        if left > rate.burst:
-            left = rate.burst
-        self._at = now
-        if left < cost:
-            self._left = left
+        full_at = self._full_at
+        if full_at < now:
+            full_at = now
+        full_at += cost * self._one
+        if full_at - now > self._whole:
             return False
-        self._left = left - cost
+        self._full_at = full_at
         return True
 
-    def seconds_until(self, cost: float = 1.0) -> float:
-        """Return how long after the last `take` there will be enough for `cost`."""
-        return max(0.0, (cost - self._left) / self._rate.per_second)
+    def seconds_until(self, now: float, cost: float = 1.0) -> float:
+        """Return how long after `now` there will be enough for `cost`."""
+        return max(0.0, self._full_at + cost * self._one - self._whole - now)
 
 
 class Remembered(Generic[T]):
@@ -102,7 +115,7 @@ class Allowances:
     def __init__(self, rate: Rate, limit: int = REMEMBERED) -> None:
         self._rate = rate
         # A bucket that was not used for as long as it takes to fill is as good as a new one.
-        self._buckets: Remembered[Bucket] = Remembered(rate.burst / rate.per_second, limit)
+        self._buckets: Remembered[Bucket] = Remembered(rate.whole, limit)
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -111,7 +124,7 @@ class Allowances:
         """Return the bucket of a key."""
         bucket = self._buckets.get(key, now)
         if bucket is None:
-            bucket = Bucket(self._rate, now)
+            bucket = Bucket(self._rate)
             self._buckets.set(key, bucket, now)
         return bucket
 

@@ -40,10 +40,10 @@ class Attempts:
         """Take one attempt of an address and, by password, at a name; refuse it where either has none left."""
         bucket = self._addresses.bucket(allowance_key(address), now)
         if not bucket.take(now):
-            return refused(bucket, "the address: over limits.sign_ins_per_minute")
+            return refused(bucket, now, "the address: over limits.sign_ins_per_minute")
         of_name = self._of_name(address, username, now)
         if of_name is not None and not of_name.take(now):
-            return refused(of_name, "the user name: over limits.sign_ins_per_minute")
+            return refused(of_name, now, "the user name: over limits.sign_ins_per_minute")
         return None
 
     def give_back(self, address: str, username: str | None, now: float) -> None:
@@ -58,14 +58,13 @@ class Attempts:
         self.give_back(address, username, now)
         key = known_key(address, username)
         if key is not None and self._known.get(key, now) is None:
-            self._known.set(key, Bucket(self._rate, now), now)
+            self._known.set(key, Bucket(self._rate), now)
 
     def judge_guess(self, address: str, now: float) -> Refuse | None:
         """Refuse to look at a credential of an address that showed too many that were none."""
         bucket = self._guesses.bucket(allowance_key(address), now)
-        bucket.take(now, 0)
-        if bucket.seconds_until() > 0:
-            return refused(bucket, "over limits.guesses_per_minute")
+        if bucket.seconds_until(now) > 0:
+            return refused(bucket, now, "over limits.guesses_per_minute")
         return None
 
     def failed(self, address: str, now: float) -> None:
@@ -85,6 +84,6 @@ def known_key(address: str, username: str | None) -> str | None:
     return f"{allowance_key(address)} {folded(name)}" if name is not None else None
 
 
-def refused(bucket: Bucket, what: str) -> Refuse:
+def refused(bucket: Bucket, now: float, what: str) -> Refuse:
     """Return the refusal that says when there is something left again."""
-    return Refuse(Reason.RATE, what, retry_after=math.ceil(bucket.seconds_until()))
+    return Refuse(Reason.RATE, what, retry_after=math.ceil(bucket.seconds_until(now)))
