@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 
 INCOMING_BYTES, OUTGOING_BYTES = 16_384 + 512, 2 * (16_384 + 512)
-"""What aiofastnet holds for each connection: room for a whole TLS record, and for two that leave together. Its own
-256 KiB each make two mappings a connection, of which the system gives a process 65,530 (vm.max_map_count)."""
+"""What aiofastnet would hold for each connection if it no longer knew `certificates.SOCKET_BIO`: room for a whole TLS
+record, and for two that leave together. Its own 256 KiB each make two mappings a connection, of which the system gives
+a process 65,530 (vm.max_map_count)."""
 
 
 def declare_channels(settings: Settings, application: Sockade) -> None:

@@ -215,6 +215,20 @@ def test_page_stops_on_codes_that_mean_stop(code: int, visitor: Arrive) -> None:
     assert len(dials) == 2
 
 
+def test_an_answer_that_was_cut_off_does_not_sign_anybody_out(visitor: Arrive) -> None:
+    ada = visitor()
+    dials = play_server(ada.page)
+    ada.sign_in("ada")
+    with ada.page.expect_response("**/auth/sessions"):
+        ada.page.route(
+            "**/auth/sessions", lambda route: route.fulfill(body='{"user":', content_type="application/json")
+        )
+        dials[-1].close(code=3500)
+    ada.sees_connection("Disconnected")
+    ada.page.get_by_role("button", name="Reconnect").click()
+    ada.sees_connection("Connected")
+
+
 def test_a_code_that_means_stop_leads_to_the_sign_in_where_the_session_is_over(visitor: Arrive) -> None:
     ada = visitor()
     dials = play_server(ada.page)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.light import LightClient
 from tests.running import ROOMY
 from tests.security.scale import number
 from tests.security.sockets import UPGRADE, descriptors, memory_mib, plain, read_to_end, secure, status, wait_until
@@ -30,6 +31,7 @@ FILLING = "x" * 2_000
 CHURN_SECONDS = float(os.environ.get("CHURN_SECONDS") or number(30, 3_600).run)
 """How long clients come and go; `CHURN_SECONDS=300` for five minutes."""
 REFUSALS = 4_000
+IDLE = 400
 CONFIG = f"[limits]\n{ROOMY}"
 APP = '''
 import asyncio
@@ -121,6 +123,23 @@ async def test_who_never_reads_is_closed_and_the_others_miss_nothing(room: Runni
     assert highest - memory < STALLED.run * 1.25 + 8
     assert p99(took) < 3 * before + 50
     await asyncio.gather(sender.close(), *(one.close() for one in hearers))
+
+
+async def test_an_idle_connection_keeps_little(room: RunningServer) -> None:
+    token = await asyncio.to_thread(room.token)
+
+    async def many(count: int) -> list[LightClient]:
+        return [await LightClient.open(room.port, room.tls, token, lambda *_: None, "/") for _ in range(count)]
+
+    clients = await many(50)  # until what all share is there
+    before = memory_mib(room)
+    clients += await many(IDLE)
+    each = 1_024 * (memory_mib(room) - before) / IDLE
+    for client in clients:
+        client.cut()
+    await asyncio.gather(*(client.gone for client in clients))
+    # As docs/performance.md has it; two buffers of a TLS record alone would be 33 KiB.
+    assert each < 30
 
 
 async def test_who_stops_reading_is_closed_at_the_bound_however_long_it_may_stall(

@@ -82,15 +82,26 @@ async function request(method, path, body) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
-  let response;
+  let response, text;
   try {
     response = await fetch(path, { ...options, signal: AbortSignal.timeout(DEADLINE_MS) });
+    text = await response.text();
   } catch {
     throw new Problem("network");
   }
-  const answer = await response.json().catch(() => null);
-  if (response.ok) return answer;
-  throw problemOf(response, answer);
+  const answer = parsed(text);
+  if (!response.ok) throw problemOf(response, answer);
+  // An answer that was cut off says nothing, least of all that nobody is signed in.
+  if (answer === null && text !== "") throw new Problem("network");
+  return answer;
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 function problemOf(response, answer) {
