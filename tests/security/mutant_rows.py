@@ -716,8 +716,9 @@ DURABLE: tuple[Row, ...] = (
     (
         "writing over what failed",
         "brokers/stream_file.py",
-        'self.connection.execute("INSERT OR REPLACE INTO mend VALUES (1, zeroblob(?))", (MEND_BYTES,))',
-        "pass",
+        '            self.connection.execute("INSERT OR REPLACE INTO mend VALUES (1, zeroblob(?))", (MEND_BYTES,))\n'
+        '            self.connection.execute("DELETE FROM mend")\n',
+        "            pass\n",
         f"{DURABILITY} -k sync-kept",
     ),
     (

@@ -170,6 +170,7 @@ def test_by_default_it_speaks_nothing_but_tls(secured: RunningServer) -> None:
         with contextlib.suppress(ConnectionResetError):
             answer = sock.recv(65_536)
         assert not answer.startswith(b"HTTP")
+    assert call(secured)[0] == 200
 
 
 def test_without_tls_it_is_named_as_weakened(plain: RunningServer) -> None:
