@@ -125,7 +125,7 @@ from sockade.brokers.stream_file import StreamFile
 commit = StreamFile.commit
 def forgetful(self, works):
     commit(self, works)
-    self.connection.execute("DELETE FROM publications WHERE \\"offset\\" % 10 = 0")
+    self.connection.execute("DELETE FROM publications WHERE \\"offset\\" % 2 = 0")
 StreamFile.commit = forgetful
 """,
 }
@@ -141,6 +141,9 @@ StreamFile.commit = forgetful
     ],
 )
 def test_a_server_that_is_wrong_is_caught(how: str, count: Callable[[Figures], int], tmp_path: Path) -> None:
-    # Enough of them that somebody was away while each kind of wrong was done.
-    found = faults.run(tmp_path / "faults", kills=5, sabotage=SABOTAGE[how])
+    # By chance nobody may be away while wrong is done: it is caught in one of three runs.
+    for run in range(3):
+        found = faults.run(tmp_path / f"faults{run}", kills=5, sabotage=SABOTAGE[how])
+        if count(found) > 0:
+            break
     assert count(found) > 0, found
