@@ -307,3 +307,15 @@ def test_what_was_read_is_heard_before_the_end(end: str) -> None:
         assert noted.notes[-1] == "lost"
     noted.turn()
     assert len(noted.notes) <= 101
+
+
+def test_a_large_read_ends_a_turn_whatever_is_in_it() -> None:
+    one, noted = turns(0)
+    data = client_frame(1, b"x" * 1_000) * 9
+    one.get_buffer(-1)[: len(data)] = data
+    one.buffer_updated(len(data))
+    assert (noted.reads, len(noted.notes), len(noted.due)) == (False, 9, 1)
+    noted.turn()
+    assert noted.reads
+    one.buffer_updated(100)
+    assert noted.reads

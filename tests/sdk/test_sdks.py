@@ -199,6 +199,8 @@ async def test_what_was_missed_while_the_connection_was_cut_comes_once_and_in_or
     await subscribed(bob, channel)
     for number in range(60):
         if number in (10, 30):
+            # Only who is there can be cut off: the second time it is back, or publishing was faster than coming back.
+            await bob.wait("subscribed", 1 if number == 10 else 2, channel=channel)
             await bob.do("cut")
         await ada.do("publish", channel=channel, data=number)
     await bob.wait("publication", 60, channel=channel)

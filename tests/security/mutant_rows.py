@@ -757,6 +757,7 @@ MEMORY: tuple[Row, ...] = (
     ("memory: heads of fragments", "doors/heads.py", "and frame.fin and", "and", KNOWN_HEADS),
     ("memory: number of heads", "doors/heads.py", "len(self.known) >= REMEMBERED or", "", KNOWN_HEADS),
     ("turns", "doors/websocket.py", "            if not left:\n", "            if False:\n", KNOWN_HEADS),
+    ("turns: large reads", "doors/websocket.py", "if nbytes >= TURN_BYTES and", "if False and", KNOWN_HEADS),
     (
         "turns: who is paused",
         "doors/websocket.py",

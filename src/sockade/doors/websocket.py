@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 READ_BYTES = 65_536
 """What one read takes at most."""
-TURN_MESSAGES = 32
-"""How many messages of one connection are taken before it is another's turn."""
+TURN_MESSAGES, TURN_BYTES = 32, 8_192
+"""How many messages of one connection are taken before it is another's turn, and how large a read ends its turn."""
 
 
 @dataclass(slots=True)
@@ -96,6 +96,8 @@ class WebSocketDoor(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.data_received(self._ledger.buffer[:nbytes].tobytes())
+        if nbytes >= TURN_BYTES and not self._rest and not self._paused:
+            self._postpone(b"")
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client."""
