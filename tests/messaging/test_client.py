@@ -113,6 +113,23 @@ async def test_refresh_goes_on_and_an_expired_token_ends(house: House) -> None:
     assert talk.closed == DisconnectCode.EXPIRED
 
 
+async def test_an_sdk_has_a_moment_after_the_end_to_renew(house: House) -> None:
+    """SDKs fetch the next token when the time they were told is over, so it comes when the old one has ended."""
+    until = house.room.clock.wall() + 100
+    house.tokens = {"mine": Identity("ada", expires_at=until), "new": Identity("ada", expires_at=until + 100)}
+    late, away = [await house.enter(connect=False) for _ in range(2)]
+    for talk in (late, away):
+        assert (await talk.ask("connect", token="mine"))["connect"]["ttl"] == 100
+    house.room.clock.step(101)
+    for talk in (late, away):
+        talk.transport.connection.check(house.room.clock.monotonic())
+    assert "refresh" in await late.ask("refresh", token="new")
+    house.room.clock.step(1)
+    for talk in (late, away):
+        talk.transport.connection.check(house.room.clock.monotonic())
+    assert (late.closed, away.closed) == (None, DisconnectCode.EXPIRED)
+
+
 async def test_a_publication_reaches_every_subscriber_with_who_said_it(house: House) -> None:
     ada, bob, away = [await house.enter(user) for user in ("ada", "bob", "carl")]
     for talk in (ada, bob):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sockade.messaging.node import RENEWAL_GRACE_SECONDS
 from tests.sdk.clients import SdkError
 from tests.sdk.conftest import bearer, signed
 
@@ -239,13 +240,13 @@ async def test_a_cached_channel_gives_the_latest(meet: Meet) -> None:
 
 
 async def test_a_connection_token_is_refreshed_in_band(meet: Meet) -> None:
-    now = int(time.time())
+    ends = int(time.time()) + 3
     client = meet()
-    await client.open(token=signed("ada", exp=now + 3), tokens=True)
+    await client.open(token=signed("ada", exp=ends), tokens=True)
     await client.wait("connected")
     await client.wait("token", kind="connection")
     await client.give(signed("ada"))
-    await asyncio.sleep(4)
+    await asyncio.sleep(ends + RENEWAL_GRACE_SECONDS + 2 - time.time())
     assert (await client.do("rpc", method="sum", data={"a": 1, "b": 1}))["data"] == 2
     assert len(client.seen("connected")) == 1
 
@@ -283,7 +284,7 @@ async def test_a_subscription_token_is_refreshed(meet: Meet) -> None:
     await client.wait("subscribed", channel=channel)
     await client.wait("token", 2, kind="subscription")
     await give(100)
-    await asyncio.sleep(3)
+    await asyncio.sleep(3 + RENEWAL_GRACE_SECONDS + 2)
     await client.do("publish", channel=channel, data="still here")
     await client.wait("publication", channel=channel)
     assert client.seen("unsubscribed", channel=channel) == []

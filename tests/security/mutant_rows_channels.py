@@ -210,9 +210,16 @@ CHANNELS: tuple[Row, ...] = (
         f"{SUBSCRIBING} -k below_the_top",
     ),
     (
+        "moment to renew",
+        "messaging/node.py",
+        "RENEWAL_GRACE_SECONDS = 2.0",
+        "RENEWAL_GRACE_SECONDS = 9_000.0",
+        f"{CLIENT} -k moment",
+    ),
+    (
         "refresh beyond the credential",
         "messaging/control.py",
-        "min(connection.expires_at, now + seconds)",
+        "min(connection.expires_at, now + seconds + RENEWAL_GRACE_SECONDS)",
         "now + seconds",
         f"{CONTROL} -k never_lets",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,18 @@ async def test_it_is_for_the_channel_protocol_and_for_known_origins_alone(serve:
     assert (await server.refused("/")).status == 401
     answer = await server.refused(PATH, headers={"Origin": "https://evil.example"})
     assert answer.status == 403
+
+
+async def test_a_token_that_is_not_renewed_ends_the_connection(serve: Any) -> None:
+    """Case 38, where SDKs renew it."""
+    server: RunningServer = serve(f"{ON}access_token_seconds = 2\n[limits]\n{ROOMY}")
+    tokens = await asyncio.to_thread(server.tokens)
+    async with server.connect(PATH) as client:
+        begun = time.monotonic()
+        told = (await say(client, 1, "connect", token=tokens["access_token"]))["connect"]
+        assert (told["expires"], told["ttl"]) == (True, 1)
+        assert await close_code(client, 10) == 3005
+        assert time.monotonic() - begun < 2 + 5
 
 
 async def test_quotas_and_the_end_of_the_session_hold_as_for_everybody(serve: Any) -> None:

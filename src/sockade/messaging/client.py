@@ -17,6 +17,7 @@ from sockade.guard.commands import Unclean, read_commands
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Carrier, Credential, Secret
 from sockade.messaging import publishing, subscribing
+from sockade.messaging.node import RENEWAL_GRACE_SECONDS
 from sockade.protocol import commands, replies
 from sockade.protocol.codec import DecodeError
 from sockade.protocol.reasons import Reason
@@ -182,7 +183,7 @@ class Client:
         return replies.RefreshResult(client=self.connection.id, version=VERSION, expires=True, ttl=renewed)
 
     async def prove(self, token: str) -> int | replies.Error | None:
-        """Verify a connection token and renew the connection; return the seconds it lasts.
+        """Verify a connection token and renew the connection; return the seconds after which the SDK shall renew it.
 
         An expired one is an error that makes SDKs fetch another. After anything else the connection is closed.
         """
@@ -199,7 +200,7 @@ class Client:
             self.disconnect(DisconnectCode.INVALID_TOKEN)
             return None
         lifetime = identity.expires_at - connection.hub.clock.wall()
-        connection.renew(identity, connection.hub.clock.monotonic() + lifetime)
+        connection.renew(identity, connection.hub.clock.monotonic() + lifetime + RENEWAL_GRACE_SECONDS)
         return max(1, int(lifetime))
 
     def renewed(self) -> None:

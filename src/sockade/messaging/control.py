@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sockade.errors import UsageError
 from sockade.guard.identity import Grant
 from sockade.messaging.broker import NO_LIMIT, History, Position
+from sockade.messaging.node import RENEWAL_GRACE_SECONDS
 from sockade.messaging.subscribing import is_subscribed, subscribe_later
 from sockade.protocol.replies import DisconnectCode, UnsubscribeCode, encode_push
 
@@ -168,8 +169,9 @@ class Control:
             if expired:
                 one.disconnect(DisconnectCode.EXPIRED)
             elif seconds is not None:
-                connection.renew(connection.identity, min(connection.expires_at, now + seconds))
-                content = {"expires": True, "ttl": max(1, int(connection.expires_at - now))}
+                ends_at = min(connection.expires_at, now + seconds + RENEWAL_GRACE_SECONDS)
+                connection.renew(connection.identity, ends_at)
+                content = {"expires": True, "ttl": max(1, int(ends_at - now - RENEWAL_GRACE_SECONDS))}
                 connection.send(encode_push("refresh", content).decode())
         return len(found)
 

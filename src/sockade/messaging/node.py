@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 HELD_PUBLICATIONS = 1_000
 """Live publications held back for one subscriber while its history is read; beyond that it starts anew."""
+RENEWAL_GRACE_SECONDS = 2.0
+"""How long what rests on a token renewed in band outlives it: SDKs fetch the next one when it ends."""
 POSITION_CHECK_SECONDS = 40.0
 """How often subscribers' positions are compared with the top of their stream, which finds what a broker lost."""
 
@@ -52,7 +54,7 @@ class Subscription:
     by_server: bool = False
     """The server subscribed the connection, which did not ask."""
     ends_at: float = math.inf
-    """When the subscription token behind it ends, in monotonic seconds."""
+    """When it ends unless the subscription token behind it is renewed, in monotonic seconds."""
     position: Position | None = None
     """Where the subscriber stands; None where the channel keeps no history."""
     held: list[tuple[Publication, Position]] | None = field(default_factory=list)

@@ -14,7 +14,7 @@ import msgspec
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Secret
 from sockade.messaging.broker import Position
-from sockade.messaging.node import Subscription, to_pub
+from sockade.messaging.node import RENEWAL_GRACE_SECONDS, Subscription, to_pub
 from sockade.messaging.recovery import Gap, Recovered, recover, recover_latest
 from sockade.protocol import commands, replies
 from sockade.protocol.reasons import Reason
@@ -186,16 +186,16 @@ def may_stay(client: Client, subscription: Subscription) -> bool:
 
 
 def monotonic_end(client: Client, grant: Grant) -> float:
-    """Return when a grant ends, in monotonic seconds."""
+    """Return when what rests on a grant ends, in monotonic seconds."""
     clock = client.node.clock
-    return clock.monotonic() + grant.expires_at - clock.wall()
+    return clock.monotonic() + grant.expires_at - clock.wall() + RENEWAL_GRACE_SECONDS
 
 
 def ttl_of(client: Client, subscription: Subscription) -> int:
-    """Return how many whole seconds a subscription's token lasts; 0 where it has none."""
+    """Return the whole seconds after which a subscription's token shall be renewed; 0 where it has none."""
     if subscription.ends_at == math.inf:
         return 0
-    return max(1, int(subscription.ends_at - client.node.clock.monotonic()))
+    return max(1, int(subscription.ends_at - client.node.clock.monotonic() - RENEWAL_GRACE_SECONDS))
 
 
 def info_of(identity: Identity, client: Client, grant: Grant | None = None) -> replies.ClientInfo:
