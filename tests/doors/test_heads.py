@@ -166,6 +166,39 @@ def test_a_head_that_was_seen_is_not_parsed_again(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Frame, "parse", parse)
     one.data_received(client_frame(1, b"b" * 128) * 2)
     assert noted.notes == ["a" * 128, "b" * 128, "b" * 128]
+    for piece in pieces(client_frame(1, b"c" * 128) * 20, [100] * 30):
+        one.data_received(piece)
+    assert noted.notes[3:] == ["c" * 128] * 20
+
+
+def test_a_pong_that_was_seen_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, noted = door(Heads(LIMITS.message_bytes))
+    one.data_received(client_frame(Opcode.PONG, b""))
+    monkeypatch.delattr(Frame, "parse")
+    one.data_received(client_frame(Opcode.PONG, b""))
+    assert noted.notes == ["pong", "pong"]
+
+
+def test_a_known_frame_that_drips_has_the_deadline_of_its_first_byte() -> None:
+    frame = client_frame(1, b"a" * 128)
+    one, noted = door(Heads(LIMITS.message_bytes))
+    one.data_received(frame)
+    told: list[bool] = []
+    noted.partial = told.append  # type: ignore[method-assign]
+    for piece in pieces(frame + frame[:20], [10] * 30):
+        one.data_received(piece)
+    assert told == [True, False, True]
+
+
+def test_a_close_amid_a_known_frame_leaves_the_rest_of_it_to_the_parser() -> None:
+    frame = client_frame(1, b"a" * 128)
+    one, noted = door(Heads(LIMITS.message_bytes))
+    one.data_received(frame)
+    one.data_received(frame[:50])
+    one.close(1000, "")
+    one.data_received(frame[50:] + client_frame(Opcode.CLOSE, b"\x03\xe8"))
+    assert noted.notes == ["a" * 128, ("write", b"\x88\x02\x03\xe8"), "a" * 128, "closing", "closing", "close"]
+    assert one._held == one._ledger.incomplete == 0
 
 
 def test_what_is_not_utf_8_ends_everything_behind_a_known_head_too() -> None:

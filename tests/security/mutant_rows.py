@@ -756,6 +756,27 @@ MEMORY: tuple[Row, ...] = (
     ("memory: heads over the limit", "doors/heads.py", "max_size=self._max_size", "max_size=None", KNOWN_HEADS),
     ("memory: heads of fragments", "doors/heads.py", "and frame.fin and", "and", KNOWN_HEADS),
     ("memory: number of heads", "doors/heads.py", "len(self.known) >= REMEMBERED or", "", KNOWN_HEADS),
+    (
+        "memory: a frame that has begun",
+        "doors/websocket.py",
+        "        if self._begun:\n            data",
+        "        if self._begun and self._at_head:\n            data",
+        KNOWN_HEADS,
+    ),
+    (
+        "memory: a frame that has begun is held",
+        "doors/websocket.py",
+        "            self._hold(len(self._begun) - self._held)\n",
+        "            pass\n",
+        KNOWN_HEADS,
+    ),
+    (
+        "memory: a frame that has begun keeps its deadline",
+        "doors/websocket.py",
+        "        if self._held and at:\n",
+        "        if self._held:\n",
+        KNOWN_HEADS,
+    ),
     ("turns", "doors/websocket.py", "            if not left:\n", "            if False:\n", KNOWN_HEADS),
     ("turns: large reads", "doors/websocket.py", "if nbytes >= TURN_BYTES and", "if False and", KNOWN_HEADS),
     (

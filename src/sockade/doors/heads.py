@@ -1,8 +1,9 @@
 """Remembers what the heads of frames mean, so that the library's parser is asked once for each and not each time.
 
-Nearly every frame is a whole message, and its head (kind, flags and size, RFC 6455 §5.2) is one that came before. What
-a head means is never decided here: `websockets` parses the first frame that has it, and it is noted what the parser
-read and returned. Everything else, fragments, control frames, large and malformed ones, is the parser's each time.
+Nearly every frame is a whole message or a pong, and its head (kind, flags and size, RFC 6455 §5.2) is one that came
+before. What a head means is never decided here: `websockets` parses the first frame that has it, and it is noted what
+the parser read and returned. Everything else, fragments, other control frames, large and malformed ones, is the
+parser's each time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ REMEMBERED = 4_096
 
 
 class Whole(NamedTuple):
-    """Where the parts of a frame are that is a whole message."""
+    """Where the parts of a frame are that is a whole message, or a pong."""
 
     opcode: Opcode
     mask: int
@@ -63,7 +64,7 @@ class Heads:
             return  # It is the parser of the connection that answers.
 
     def _note(self, data: bytes, frame: Frame, head: int, mask: int, payload: int) -> None:
-        if head in (SHORT, LONG) and frame.fin and frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+        if head in (SHORT, LONG) and frame.fin and frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.PONG):
             self.known[data[:head]] = Whole(frame.opcode, head, head + mask, head + mask + payload)
         else:
             self.known[data[:SHORT]] = None

@@ -34,6 +34,9 @@ TURN_MESSAGES, TURN_BYTES = 32, 8_192
 """How many messages of one connection are taken before it is another's turn, and how large a read ends its turn."""
 
 
+PING = Frame(Opcode.PING, b"").serialize(mask=False)
+
+
 @dataclass(slots=True)
 class Ledger:
     """What the connections share: the bytes of incomplete messages they hold together, heads, and one read buffer."""
@@ -49,6 +52,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_at_head",
+        "_begun",
         "_fragments",
         "_gone",
         "_held",
@@ -83,11 +87,13 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         self._opcode: Opcode | None = None
         self._fragments: list[bytes | bytearray | memoryview] | None = None
         self._held = 0
+        self._begun = b""
+        """The beginning of a frame whose head is known; what comes next continues it."""
         self._rest = b""
         """What was read and waits for the next turn. Until it is taken, nothing more is read."""
         self._paused = False
         self._at_head = not protocol.extensions and self._has_full_limit()
-        """Whether the next byte begins a frame that belongs to no fragmented message, and none is compressed."""
+        """Whether what comes next begins (or, after `_begun`, continues) a whole frame that is not compressed."""
 
     # What the TLS transport calls.
 
@@ -103,6 +109,8 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         """Take bytes from the client."""
         connection = self.connection
         connection.flush_due = True  # below, with whatever is answered meanwhile
+        if self._begun:
+            data, self._begun = self._begun + data, b""
         if self._at_head:
             data = self._take_known(data)
         if data:
@@ -110,21 +118,33 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         connection.flush()
 
     def _take_known(self, data: bytes) -> bytes:
-        """Take the whole messages whose heads are known, and return what follows them."""
+        """Take the whole messages and pongs whose heads are known, and return what is left to the parser."""
         known = self._ledger.heads.known
         at, size, left = 0, len(data), TURN_MESSAGES
         while self._at_head and at < size:
             if not left:
                 self._postpone(data[at:])
-                return b""
+                size = at
+                break
             left -= 1
             head = known.get(data[at : at + SHORT]) or known.get(data[at : at + LONG])
-            if head is None or at + head.end > size:
+            if head is None:
+                break
+            if at + head.end > size:
+                if head.end <= TURN_BYTES:
+                    self._begun, size = data[at:], at
                 break
             payload = at + head.payload
             mask, at = data[at + head.mask : payload], at + head.end
-            self._deliver(head.opcode, apply_mask(data[payload:at], mask))
-        return data[at:]
+            if head.opcode is Opcode.PONG:
+                self.connection.receive_pong()
+            else:
+                self._deliver(head.opcode, apply_mask(data[payload:at], mask))
+        if self._held and at:
+            self._release()
+        if self._begun:
+            self._hold(len(self._begun) - self._held)
+        return data[at:size]
 
     def _postpone(self, data: bytes) -> None:
         """Let the others have their turn: one who sends much at once must not keep them waiting."""
@@ -211,8 +231,8 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         return self._transport.get_write_buffer_size()
 
     def ping(self) -> None:
-        self._protocol.send_ping(b"")
-        self._send_pending()
+        if self._protocol.state is State.OPEN:
+            self.write(PING)
 
     def close(self, code: int, reason: str) -> None:
         if not self._protocol.close_expected():
