@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 READ_BYTES = 65_536
 """What one read takes at most."""
-TURN_MESSAGES, TURN_BYTES = 32, 8_192
+TURN_MESSAGES, TURN_BYTES = 16, 8_192
 """How many messages of one connection are taken before it is another's turn, and how large a read ends its turn."""
 
 
@@ -78,7 +78,8 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         gone: Callable[[], None],
     ) -> None:
         self._transport = transport
-        self.write: Callable[[bytes], None] = transport.write
+        # aiofastnet's leaves out the checks of thread and type: both are always right here.
+        self.write: Callable[[bytes], None] = getattr(transport, "write_nocheck", transport.write)
         """Send frames that are already serialized."""
         self._protocol = protocol
         self._limits = limits
