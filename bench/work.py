@@ -89,7 +89,7 @@ def many(bench: Bench) -> None:
 def flood(bench: Bench) -> None:
     """A thousand clients that each send once a second, without and with one that sends all it can."""
     for peer in (peers.FLOOR, peers.SOCKADE, peers.STRICT_SOCKADE):
-        for number in range(2):
+        for number in range(4):
             for flooding in (0, 1):
                 words = {"work": "flood", "path": "/echo", "rate": 1, "flood": flooding}
                 words["clients"] = min(FLOOD_CLIENTS, bench.options.many)
