@@ -32,9 +32,8 @@ READ_BYTES = 65_536
 """What one read takes at most."""
 TURN_MESSAGES, TURN_BYTES = 16, 8_192
 """How many messages of one connection are taken before it is another's turn, and how large a read ends its turn."""
-
-
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
+"""It carries nothing, so the same bytes serve every peer."""
 
 
 @dataclass(slots=True)
@@ -132,7 +131,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
             if head is None:
                 break
             if at + head.end > size:
-                if head.end <= TURN_BYTES:
+                if head.end <= TURN_BYTES:  # a larger one is the parser's: joining it piece by piece would copy much
                     self._begun, size = data[at:], at
                 break
             payload = at + head.payload

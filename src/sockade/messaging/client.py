@@ -17,7 +17,7 @@ from sockade.guard.commands import Unclean, read_commands
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Carrier, Credential, Secret
 from sockade.messaging import publishing, subscribing
-from sockade.messaging.node import RENEWAL_GRACE_SECONDS
+from sockade.messaging.node import RENEWAL_GRACE_SECONDS, ttl_until
 from sockade.protocol import commands, replies
 from sockade.protocol.codec import DecodeError
 from sockade.protocol.reasons import Reason
@@ -199,9 +199,10 @@ class Client:
         if identity.user != connection.identity.user:
             self.disconnect(DisconnectCode.INVALID_TOKEN)
             return None
-        lifetime = identity.expires_at - connection.hub.clock.wall()
-        connection.renew(identity, connection.hub.clock.monotonic() + lifetime + RENEWAL_GRACE_SECONDS)
-        return max(1, int(lifetime))
+        clock = connection.hub.clock
+        now, lifetime = clock.monotonic(), identity.expires_at - clock.wall()
+        connection.renew(identity, now + lifetime + RENEWAL_GRACE_SECONDS)
+        return ttl_until(connection.expires_at, now)
 
     def renewed(self) -> None:
         """Let the rights of now hold: a channel that the client may not hear any more is heard no more."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sockade.errors import UsageError
 from sockade.guard.identity import Grant
 from sockade.messaging.broker import NO_LIMIT, History, Position
-from sockade.messaging.node import RENEWAL_GRACE_SECONDS
+from sockade.messaging.node import RENEWAL_GRACE_SECONDS, ttl_until
 from sockade.messaging.subscribing import is_subscribed, subscribe_later
 from sockade.protocol.replies import DisconnectCode, UnsubscribeCode, encode_push
 
@@ -159,7 +159,7 @@ class Control:
         return sum(one.connection.send(push) for one in self.clients(user, client))
 
     def refresh(self, user: str, *, client: str = "", expired: bool = False, seconds: float | None = None) -> int:
-        """End a user's channel connections as expired, or let them end in `seconds` from now; return how many.
+        """End a user's channel connections as expired, or in `seconds` unless they are renewed; return how many.
 
         No connection is made to last longer than its credential allows.
         """
@@ -171,7 +171,7 @@ class Control:
             elif seconds is not None:
                 ends_at = min(connection.expires_at, now + seconds + RENEWAL_GRACE_SECONDS)
                 connection.renew(connection.identity, ends_at)
-                content = {"expires": True, "ttl": max(1, int(ends_at - now - RENEWAL_GRACE_SECONDS))}
+                content = {"expires": True, "ttl": ttl_until(ends_at, now)}
                 connection.send(encode_push("refresh", content).decode())
         return len(found)
 

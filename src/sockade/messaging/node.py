@@ -44,6 +44,11 @@ POSITION_CHECK_SECONDS = 40.0
 logger = logging.getLogger("sockade.channels")
 
 
+def ttl_until(ends_at: float, now: float) -> int:
+    """Return the whole seconds after which an SDK shall renew what ends at `ends_at` (both in monotonic seconds)."""
+    return max(1, int(ends_at - now - RENEWAL_GRACE_SECONDS))
+
+
 @dataclass(slots=True, eq=False)
 class Subscription:
     """One connection's place in one channel."""

@@ -14,7 +14,7 @@ import msgspec
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Secret
 from sockade.messaging.broker import Position
-from sockade.messaging.node import RENEWAL_GRACE_SECONDS, Subscription, to_pub
+from sockade.messaging.node import RENEWAL_GRACE_SECONDS, Subscription, to_pub, ttl_until
 from sockade.messaging.recovery import Gap, Recovered, recover, recover_latest
 from sockade.protocol import commands, replies
 from sockade.protocol.reasons import Reason
@@ -195,7 +195,7 @@ def ttl_of(client: Client, subscription: Subscription) -> int:
     """Return the whole seconds after which a subscription's token shall be renewed; 0 where it has none."""
     if subscription.ends_at == math.inf:
         return 0
-    return max(1, int(subscription.ends_at - client.node.clock.monotonic() - RENEWAL_GRACE_SECONDS))
+    return ttl_until(subscription.ends_at, client.node.clock.monotonic())
 
 
 def info_of(identity: Identity, client: Client, grant: Grant | None = None) -> replies.ClientInfo:
