@@ -45,6 +45,7 @@ const CLIENT = [
 ];
 
 const does = {
+  ready() {},
   open({ options }) {
     const { tokens, subprotocols, ...rest } = options;
     // A page puts its ticket beside the subprotocol in the same way: by the WebSocket it hands to the SDK.

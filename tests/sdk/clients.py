@@ -66,6 +66,9 @@ class Sdk(ABC):
         """Return the data of every publication of a channel so far."""
         return [one["data"] for one in self.seen("publication", channel=channel)]
 
+    async def start(self) -> None:  # noqa: B027 - only a process of its own takes time to start
+        """Be ready to connect at once: what begins with a token of seconds has none to spare for a process."""
+
     @abstractmethod
     async def open(self, **options: Any) -> None: ...
 
@@ -98,13 +101,18 @@ class JavaScript(Sdk):
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
 
-    async def open(self, **options: Any) -> None:
+    async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
             *self._words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 26
         )
         self._reader = asyncio.create_task(self._read())
+        await self.do("ready")
         for token in self._given:
             await self.do("give", token=token)
+
+    async def open(self, **options: Any) -> None:
+        if not hasattr(self, "_process"):
+            await self.start()
         await self.do("open", options=options)
 
     async def _read(self) -> None:

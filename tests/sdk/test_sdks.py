@@ -168,8 +168,9 @@ async def test_rpc_answers(meet: Meet) -> None:
 
 
 async def test_the_server_subscribes_tells_and_unsubscribes(meet: Meet) -> None:
-    client = await entered(meet)
-    assert (await client.wait("subscribed", channel="mine:corp:ada"))["recoverable"] is True
+    user = f"told-{time.monotonic_ns()}"  # of this test alone: a client of the one before may not be gone yet
+    client = await entered(meet, user)
+    assert (await client.wait("subscribed", channel=f"mine:corp:{user}"))["recoverable"] is True
     channel = new("told")
     assert (await client.do("rpc", method="admin", data={"do": "subscribe", "channel": channel}))["data"] == 1
     assert (await client.wait("subscribed", channel=channel))["data"] == {"why": "told"}
@@ -240,8 +241,9 @@ async def test_a_cached_channel_gives_the_latest(meet: Meet) -> None:
 
 
 async def test_a_connection_token_is_refreshed_in_band(meet: Meet) -> None:
-    ends = int(time.time()) + 3
     client = meet()
+    await client.start()
+    ends = int(time.time()) + 3
     await client.open(token=signed("ada", exp=ends), tokens=True)
     await client.wait("connected")
     await client.wait("token", kind="connection")
@@ -253,6 +255,7 @@ async def test_a_connection_token_is_refreshed_in_band(meet: Meet) -> None:
 
 async def test_a_refresh_for_another_user_is_final(meet: Meet) -> None:
     client = meet()
+    await client.start()
     await client.open(token=signed("ada", exp=int(time.time()) + 2), tokens=True)
     await client.wait("connected")
     await client.give(signed("bob"))
@@ -261,6 +264,7 @@ async def test_a_refresh_for_another_user_is_final(meet: Meet) -> None:
 
 async def test_no_refresh_in_time_reconnects_with_a_new_token(meet: Meet) -> None:
     client = meet()
+    await client.start()
     await client.open(token=signed("ada", exp=int(time.time()) + 2), tokens=True)
     await client.wait("connected")
     # The SDK waits for its token; the server does not wait for the SDK.

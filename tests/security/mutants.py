@@ -34,6 +34,7 @@ class Mutant:
 
 
 ADMISSION = "tests/doors/test_admission.py"
+TURNSTILE = "tests/doors/test_turnstile.py"
 HTTP = "tests/doors/test_http.py"
 MESSAGES = "tests/guard/test_messages.py"
 TOKENS = "tests/security/test_tokens.py"
@@ -408,6 +409,14 @@ MUTANTS = (
         '            await self._sessions.end([session.id], "refresh_reuse")\n',
         "",
         SESSIONS + " -k replayed",
+    ),
+    Mutant("turns of a rush", "doors/turnstile.py", "self._passed < self._a_turn and", "True or", TURNSTILE),
+    Mutant(
+        "a rush of hellos",
+        "doors/listener.py",
+        "                await self._turnstile.enter()\n",
+        "",
+        TURNSTILE,
     ),
     Mutant("address before TLS", "doors/listener.py", "if not self._rules().permits(address):", "if False:", ADDRESSES),
     Mutant(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from sockade.doors.hello import send_alert, wait_for_hello
 from sockade.doors.refusals import record_refusal
+from sockade.doors.turnstile import Turnstile
 from sockade.guard.addresses import allowance_key
 from sockade.guard.forwarded import client_address
 from sockade.guard.handshake import Refuse
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 ACCEPTS_A_TURN = 64
 """A flood of connects must not keep the loop from those that are open."""
+HANDSHAKES_A_TURN = 8
+"""TLS handshakes that begin in one turn of the loop: each takes the CPU for a good part of a millisecond."""
 RETRY_SECONDS = 0.5
 SOCKETS_A_HANDSHAKE = 10
 """How many sockets an address may open for each handshake it may make: a page takes some for its files, and what is
@@ -135,6 +138,7 @@ class Listener:
         self._addresses: Counter[str] = Counter()
         sockets = limits.handshakes_per_minute * SOCKETS_A_HANDSHAKE
         self._arrivals = Allowances(Rate(sockets / 60, sockets))
+        self._turnstile = Turnstile(loop, HANDSHAKES_A_TURN)
         self._empty = asyncio.Event()
 
     def start(self, sockets: list[socket.socket]) -> None:
@@ -274,6 +278,7 @@ class Listener:
                 await self._connect(lambda: self._door(peer), sock)
                 done = True
             elif await wait_for_hello(self._loop, sock, self._limits.tls_seconds):
+                await self._turnstile.enter()
                 done = await self._shake_hands(sock, peer, self._context())
         except OSError as error:
             logger.debug("no TLS with %s (%s): %s", peer.address, peer.id, error)
