@@ -418,6 +418,34 @@ MUTANTS = (
         "",
         TURNSTILE,
     ),
+    Mutant(
+        "memory of what is closed",
+        "doors/websocket.py",
+        "        del self.connection\n",
+        "",
+        "tests/doors/test_closed.py",
+    ),
+    Mutant(
+        "memory of a parser that failed",
+        "doors/websocket.py",
+        "        protocol.parser_exc = None\n",
+        "",
+        "tests/doors/test_closed.py -k cut",
+    ),
+    Mutant(
+        "memory of a parser",
+        "doors/websocket.py",
+        "        protocol.parser.close()\n",
+        "",
+        "tests/doors/test_closed.py -k close",
+    ),
+    Mutant(
+        "memory of a client",
+        "messaging/channel_protocol.py",
+        "        del connection.state.client  # they refer to each other\n",
+        "",
+        "tests/doors/test_closed.py -k websocket",
+    ),
     Mutant("address before TLS", "doors/listener.py", "if not self._rules().permits(address):", "if False:", ADDRESSES),
     Mutant(
         "deny list", "guard/addresses.py", "        if parsed in self.deny:\n            return False\n", "", ADDRESSES

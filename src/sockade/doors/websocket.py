@@ -214,10 +214,15 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         while self._rest:
             self._take_rest()
         self._release()
-        self._protocol.receive_eof()
+        protocol = self._protocol
+        protocol.receive_eof()
         self._gone()
-        closed = self._protocol.close_rcvd or self._protocol.close_sent
+        closed = protocol.close_rcvd or protocol.close_sent
         self.connection.lost(closed.code if closed else None, closed.reason if closed else "")
+        # Nothing that refers to itself is left: TLS holds much memory, and the garbage collector may come late.
+        protocol.parser.close()
+        protocol.parser_exc = None
+        del self.connection
 
     def pause_writing(self) -> None:
         self.connection.pause_writing()

@@ -53,6 +53,7 @@ class ChannelProtocol:
     async def on_close(self, connection: Connection) -> None:
         connection.state.silence.cancel()
         connection.state.client.leave()
+        del connection.state.client  # they refer to each other
 
     def on_reject(self, connection: Connection, message: str | bytes, reason: Reason) -> None:
         client: Client | None = getattr(connection.state, "client", None)
