@@ -66,7 +66,8 @@ class Sdk(ABC):
         """Return the data of every publication of a channel so far."""
         return [one["data"] for one in self.seen("publication", channel=channel)]
 
-    async def start(self) -> None:  # noqa: B027 - only a process of its own takes time to start
+    @abstractmethod
+    async def start(self) -> None:
         """Be ready to connect at once: what begins with a token of seconds has none to spare for a process."""
 
     @abstractmethod
@@ -160,6 +161,9 @@ class Python(Sdk):
         self._path = path
         self._tokens: asyncio.Queue[str] = asyncio.Queue()
         self._subscriptions: dict[str, Any] = {}
+
+    async def start(self) -> None:
+        """This process runs already."""
 
     async def open(self, *, tokens: bool = False, subprotocols: list[str] | None = None, **options: Any) -> None:
         headers = dict(self._headers)

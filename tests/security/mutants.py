@@ -35,6 +35,7 @@ class Mutant:
 
 ADMISSION = "tests/doors/test_admission.py"
 TURNSTILE = "tests/doors/test_turnstile.py"
+CLOSED = "tests/doors/test_closed.py"
 HTTP = "tests/doors/test_http.py"
 MESSAGES = "tests/guard/test_messages.py"
 TOKENS = "tests/security/test_tokens.py"
@@ -412,6 +413,13 @@ MUTANTS = (
     ),
     Mutant("turns of a rush", "doors/turnstile.py", "self._passed < self._a_turn and", "True or", TURNSTILE),
     Mutant(
+        "turns of those who wait",
+        "doors/turnstile.py",
+        "self._waiting and self._passed < self._a_turn",
+        "self._waiting",
+        TURNSTILE,
+    ),
+    Mutant(
         "a rush of hellos",
         "doors/listener.py",
         "                await self._turnstile.enter()\n",
@@ -423,28 +431,28 @@ MUTANTS = (
         "doors/websocket.py",
         "        del self.connection\n",
         "",
-        "tests/doors/test_closed.py",
+        CLOSED,
     ),
     Mutant(
         "memory of a parser that failed",
         "doors/websocket.py",
         "        protocol.parser_exc = None\n",
         "",
-        "tests/doors/test_closed.py -k cut",
+        f"{CLOSED} -k cut",
     ),
     Mutant(
         "memory of a parser",
         "doors/websocket.py",
         "        protocol.parser.close()\n",
         "",
-        "tests/doors/test_closed.py -k close",
+        f"{CLOSED} -k close",
     ),
     Mutant(
         "memory of a client",
         "messaging/channel_protocol.py",
         "        del connection.state.client  # they refer to each other\n",
         "",
-        "tests/doors/test_closed.py -k websocket",
+        f"{CLOSED} -k websocket",
     ),
     Mutant("address before TLS", "doors/listener.py", "if not self._rules().permits(address):", "if False:", ADDRESSES),
     Mutant(
