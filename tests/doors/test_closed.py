@@ -23,11 +23,17 @@ import collections
 import gc
 import json
 
+from websockets.server import ServerProtocol
+
 from sockade import History, Sockade
+from sockade.doors.listener import Peer
+from sockade.doors.websocket import WebSocketDoor
+from sockade.messaging.client import Client
+from sockade.messaging.connection import Connection
 
 app = Sockade()
 gc.disable()
-KINDS = ("Peer", "SSLTransport_Socket", "WebSocketDoor", "ServerProtocol", "Connection", "Client")
+KINDS = (Peer, WebSocketDoor, ServerProtocol, Connection, Client)
 
 class Open:
     def may_publish(self, identity):
@@ -43,8 +49,9 @@ class Echo:
 @app.endpoint("/count")
 class Count:
     async def on_message(self, connection, message):
-        found = collections.Counter(type(one).__name__ for one in gc.get_objects())
-        connection.send(json.dumps({kind: found[kind] for kind in KINDS}))
+        found = collections.Counter(type(one) for one in gc.get_objects())
+        transports = sum(found[kind] for kind in found if kind.__name__ == "SSLTransport_Socket")
+        connection.send(json.dumps({"transport": transports} | {kind.__name__: found[kind] for kind in KINDS}))
 """
 CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"
 BEGUN = b"\x81\xfe\x01\x00\0\0\0\0half of it"
