@@ -16,6 +16,7 @@ from websockets.server import ServerProtocol
 
 from sockade.doors import heads
 from sockade.doors.heads import Heads
+from sockade.doors.turns import Turns
 from sockade.doors.websocket import Ledger, WebSocketDoor
 from sockade.settings import LimitSettings
 
@@ -35,10 +36,34 @@ class Noted:
     """Stands for the connection and for the TLS transport, and notes what each is told."""
 
     def __init__(self) -> None:
-        self.flush_due = False
         self.is_open = True
         self.incomplete = False
         self.notes: list[Any] = []
+        self.reads = True
+        self.due: list[Callable[[], None]] = []
+        loop = SimpleNamespace(call_soon=lambda call: self.due.append(call), call_exception_handler=self.notes.append)
+        self.hub = SimpleNamespace(loop=loop, flush_due=False, flush=lambda: None)
+
+    def turn(self) -> None:
+        """Do what the loop has to do next."""
+        due, self.due = self.due, []
+        for call in due:
+            call()
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def abort(self) -> None:
+        self.notes.append("abort")
+
+    def lost(self, *_: object) -> None:
+        self.notes.append("lost")
 
     def receive(self, message: str | bytes) -> None:
         if self.is_open:
@@ -63,23 +88,25 @@ class Noted:
     def receive_pong(self) -> None:
         self.notes.append("pong")
 
-    def flush(self) -> None:
-        self.flush_due = False
-
 
 class NothingRemembered(Heads):
     def learn(self, data: bytes) -> None:
         pass
 
 
-def door(
-    known: Heads, protocol: ServerProtocol | None = None, connection: Noted | None = None
-) -> tuple[WebSocketDoor, Noted]:
-    noted = connection or Noted()
+def door(known: Heads, protocol: ServerProtocol | None = None) -> tuple[WebSocketDoor, Noted]:
+    noted = Noted()
     protocol = protocol or ServerProtocol(state=State.OPEN, max_size=LIMITS.message_bytes)
-    made = WebSocketDoor(noted, protocol, LIMITS, Ledger(known), lambda: None)  # type: ignore[arg-type]
+    ledger = Ledger(known, Turns(noted.hub))  # type: ignore[arg-type]
+    made = WebSocketDoor(noted, protocol, LIMITS, ledger, lambda: None)  # type: ignore[arg-type]
     made.connection = noted  # type: ignore[assignment]
     return made, noted
+
+
+def hear(one: WebSocketDoor, data: bytes) -> None:
+    """Let a door read and have a turn."""
+    one.data_received(data)
+    one.connection.turn()  # type: ignore[attr-defined]
 
 
 def client_frame(
@@ -118,8 +145,8 @@ def test_every_stream_is_taken_apart_as_without_memory(frames: list[bytes], cuts
     for known in (remembering, remembering):  # the second time every head is known
         (one, seen), (other, expected) = door(known), door(nothing)
         for piece in pieces(b"".join(frames), cuts):
-            one.data_received(piece)
-            other.data_received(piece)
+            hear(one, piece)
+            hear(other, piece)
             assert seen.notes == expected.notes
             assert (one._held > 0, seen.incomplete) == (other._held > 0, expected.incomplete)
 
@@ -140,9 +167,9 @@ def test_no_part_of_a_frame_is_taken_for_a_frame() -> None:
     frame = client_frame(2, payload, mask=b"\0\0\0\0")
     for cut in range(1, len(frame)):
         one, noted = door(Heads(LIMITS.message_bytes))
-        one.data_received(smuggled)
-        one.data_received(frame[:cut])
-        one.data_received(frame[cut:])
+        hear(one, smuggled)
+        hear(one, frame[:cut])
+        hear(one, frame[cut:])
         assert noted.notes == ["smuggled", payload]
 
 
@@ -151,61 +178,61 @@ def test_a_whole_message_amid_the_fragments_of_another_is_an_error_as_ever() -> 
     whole = client_frame(1, b"whole")
     one, noted = door(Heads(LIMITS.message_bytes))
     for data in (whole, client_frame(1, b"first", flags=0x00), whole):
-        one.data_received(data)
+        hear(one, data)
     assert noted.notes[:2] == ["whole", ("write", b"\x88\x1f\x03\xeaexpected a continuation frame")]
     assert "close" in noted.notes
 
 
 def test_a_head_that_was_seen_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     one, noted = door(Heads(LIMITS.message_bytes))
-    one.data_received(client_frame(1, b"a" * 128))
+    hear(one, client_frame(1, b"a" * 128))
 
     def parse(*_: object, **__: object) -> None:
         raise AssertionError("parsed again")
 
     monkeypatch.setattr(Frame, "parse", parse)
-    one.data_received(client_frame(1, b"b" * 128) * 2)
+    hear(one, client_frame(1, b"b" * 128) * 2)
     assert noted.notes == ["a" * 128, "b" * 128, "b" * 128]
     for piece in pieces(client_frame(1, b"c" * 128) * 20, [100] * 30):
-        one.data_received(piece)
+        hear(one, piece)
     assert noted.notes[3:] == ["c" * 128] * 20
 
 
 def test_a_pong_that_was_seen_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     one, noted = door(Heads(LIMITS.message_bytes))
-    one.data_received(client_frame(Opcode.PONG, b""))
+    hear(one, client_frame(Opcode.PONG, b""))
     monkeypatch.delattr(Frame, "parse")
-    one.data_received(client_frame(Opcode.PONG, b""))
+    hear(one, client_frame(Opcode.PONG, b""))
     assert noted.notes == ["pong", "pong"]
 
 
 def test_a_known_frame_that_drips_has_the_deadline_of_its_first_byte() -> None:
     frame = client_frame(1, b"a" * 128)
     one, noted = door(Heads(LIMITS.message_bytes))
-    one.data_received(frame)
+    hear(one, frame)
     told: list[bool] = []
     noted.partial = told.append  # type: ignore[method-assign]
     for piece in pieces(frame + frame[:20], [10] * 30):
-        one.data_received(piece)
+        hear(one, piece)
     assert told == [True, False, True]
 
 
 def test_a_close_amid_a_known_frame_leaves_the_rest_of_it_to_the_parser() -> None:
     frame = client_frame(1, b"a" * 128)
     one, noted = door(Heads(LIMITS.message_bytes))
-    one.data_received(frame)
-    one.data_received(frame[:50])
+    hear(one, frame)
+    hear(one, frame[:50])
     one.close(1000, "")
-    one.data_received(frame[50:] + client_frame(Opcode.CLOSE, b"\x03\xe8"))
+    hear(one, frame[50:] + client_frame(Opcode.CLOSE, b"\x03\xe8"))
     assert noted.notes == ["a" * 128, ("write", b"\x88\x02\x03\xe8"), "a" * 128, "closing", "closing", "close"]
     assert one._held == one._ledger.incomplete == 0
 
 
 def test_what_is_not_utf_8_ends_everything_behind_a_known_head_too() -> None:
     one, noted = door(Heads(LIMITS.message_bytes))
-    one.data_received(client_frame(1, b"good"))
-    one.data_received(client_frame(1, b"\xff\xff\xff\xff") + client_frame(1, b"more"))
-    one.data_received(client_frame(1, b"more"))
+    hear(one, client_frame(1, b"good"))
+    hear(one, client_frame(1, b"\xff\xff\xff\xff") + client_frame(1, b"more"))
+    hear(one, client_frame(1, b"more"))
     assert noted.notes == ["good", "closing", ("write", b"\x88\x0f\x03\xefinvalid UTF-8"), "closing", "close"]
 
 
@@ -240,7 +267,7 @@ def test_frames_that_may_be_compressed_are_the_parsers() -> None:
     protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
     one, noted = door(known, protocol)
     assert not one._at_head
-    one.data_received(client_frame(1, b"abc"))
+    hear(one, client_frame(1, b"abc"))
     assert not one._at_head
     assert noted.notes == ["abc"]
 
@@ -250,50 +277,22 @@ def test_what_follows_a_whole_message_counts_as_held(cut: int) -> None:
     whole = client_frame(1, b"a" * 128)
     one, noted = door(Heads(LIMITS.message_bytes))
     for _ in range(2):
-        one.data_received(whole + whole[:cut])
+        hear(one, whole + whole[:cut])
         assert one._held == one._ledger.incomplete > 0
         assert one._held >= cut - 8
         assert noted.incomplete
-        one.data_received(whole[cut:])
+        hear(one, whole[cut:])
         assert one._held == one._ledger.incomplete == 0
         assert not noted.incomplete
     assert noted.notes == ["a" * 128] * 4
 
 
-class Turns(Noted):
-    """Notes as well whether it may read, and what the loop has to do next."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hub = SimpleNamespace(loop=SimpleNamespace(call_soon=lambda call: self.due.append(call)))
-        self.due: list[Callable[[], None]] = []
-        self.reads = True
-
-    def is_closing(self) -> bool:
-        return False
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    def lost(self, *_: object) -> None:
-        self.notes.append("lost")
-
-    def turn(self) -> None:
-        due, self.due = self.due, []
-        for call in due:
-            call()
-
-
-def turns(count: int) -> tuple[WebSocketDoor, Turns]:
-    """Return a door that just read many messages at once, whose heads it knows."""
-    noted = Turns()
-    one, _ = door(Heads(LIMITS.message_bytes), connection=noted)
-    one.data_received(client_frame(1, b"000"))
+def turns(count: int) -> tuple[WebSocketDoor, Noted]:
+    """Return a door that just read many messages at once, whose heads it knows, and had its first turn."""
+    one, noted = door(Heads(LIMITS.message_bytes))
+    hear(one, client_frame(1, b"000"))
     noted.notes.clear()
-    one.data_received(b"".join(client_frame(1, f"{number:03}".encode()) for number in range(count)))
+    hear(one, b"".join(client_frame(1, f"{number:03}".encode()) for number in range(count)))
     return one, noted
 
 
@@ -342,13 +341,47 @@ def test_what_was_read_is_heard_before_the_end(end: str) -> None:
     assert len(noted.notes) <= 101
 
 
-def test_a_large_read_ends_a_turn_whatever_is_in_it() -> None:
-    one, noted = turns(0)
-    data = client_frame(1, b"x" * 1_000) * 9
+def read(one: WebSocketDoor, data: bytes) -> None:
     one.get_buffer(-1)[: len(data)] = data
     one.buffer_updated(len(data))
-    assert (noted.reads, len(noted.notes), len(noted.due)) == (False, 9, 1)
+
+
+def test_a_large_read_waits_for_its_turn_and_nothing_more_is_read() -> None:
+    one, noted = turns(0)
+    read(one, client_frame(1, b"x" * 1_000) * 9)
+    assert (noted.reads, len(noted.notes)) == (False, 0)
     noted.turn()
+    assert (noted.reads, len(noted.notes)) == (True, 9)
+    read(one, b"\x81")
     assert noted.reads
-    one.buffer_updated(100)
-    assert noted.reads
+
+
+def test_many_small_reads_before_a_turn_are_a_large_one() -> None:
+    one, noted = turns(0)
+    for _ in range(9):
+        read(one, client_frame(1, b"x" * 1_000))
+    assert (noted.reads, len(noted.due), len(noted.notes)) == (False, 1, 0)
+    noted.turn()
+    assert (noted.reads, len(noted.notes)) == (True, 9)
+
+
+@pytest.mark.parametrize("end", ["turn", "eof_received", "connection_lost"])
+def test_a_connection_that_breaks_is_ended_and_nothing_more_of_it_is_heard(end: str) -> None:
+    error = RuntimeError("broken")
+
+    def receive(message: str | bytes) -> None:
+        raise error
+
+    one, noted = door(Heads(LIMITS.message_bytes))
+    noted.receive = receive  # type: ignore[method-assign]
+    one.data_received(client_frame(1, b"one") + client_frame(1, b"two"))
+    if end == "turn":
+        noted.turn()
+    elif end == "eof_received":
+        one.eof_received()
+    else:
+        one.connection_lost(None)
+        assert noted.notes.pop() == "lost"
+    told, aborted = noted.notes
+    assert (told["exception"], aborted) == (error, "abort")
+    assert not one._waiting

@@ -17,6 +17,7 @@ from websockets.server import ServerProtocol
 from sockade.doors.deflate import InflateFactory
 from sockade.doors.heads import Heads
 from sockade.doors.refusals import origin_of, record_refusal, refusal_response
+from sockade.doors.turns import Turns
 from sockade.doors.websocket import Ledger, WebSocketDoor
 from sockade.guard.admit import Counts, Quotas, admit
 from sockade.guard.handshake import Admit, Refuse
@@ -78,7 +79,7 @@ class Admission:
         self._clock = clock
         self._limiter = hub.limiter
         self._quotas = Quotas(user=limits.connections_per_user, total=limits.connections)
-        self._ledger = Ledger(Heads(limits.message_bytes))
+        self._ledger = Ledger(Heads(limits.message_bytes), Turns(hub))
         # Answers handshakes and keeps nothing of them: the frames of each connection have a protocol of their own.
         self._negotiator = ServerProtocol(
             select_subprotocol=select_subprotocol,

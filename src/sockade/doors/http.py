@@ -288,9 +288,9 @@ class HttpDoor(HttpToolsProtocol):
                 self.connections.discard(self)
                 # It holds on to this door, whose time is over: the circle would be kept until it is looked for.
                 self.parser = None  # type: ignore[assignment]
+                opened.resume_reading()
                 if self._early:
                     opened.data_received(self._early)
-                opened.resume_reading()
                 return
             decision = opened
         # The end of a connection is only seen by reading; what else still comes is ignored.

@@ -1,8 +1,8 @@
 """The WebSocket door: bytes in, whole messages out, and back. RFC 6455 itself is `websockets`' ServerProtocol.
 
 It exists only after admission. It assembles messages within the limits on size, fragments and time, and hands them
-to the connection; what the connection writes goes to the TLS transport as it is. What one read brings is answered in
-one write, as far as the answers are there by then.
+to the connection; what the connection writes goes to the TLS transport as it is. What is read waits for its turn
+(`Turns`): what one turn brings is answered in one write, as far as the answers are there by then.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from websockets.server import ServerProtocol
 
     from sockade.doors.heads import Heads
+    from sockade.doors.turns import Turns
     from sockade.messaging.connection import Connection
     from sockade.settings import LimitSettings
 
@@ -31,16 +32,17 @@ if TYPE_CHECKING:
 READ_BYTES = 65_536
 """What one read takes at most."""
 TURN_MESSAGES, TURN_BYTES = 16, 8_192
-"""How many messages of one connection are taken before it is another's turn, and how large a read ends its turn."""
+"""How many messages one turn takes, and how many bytes may wait for it before no more are read."""
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
 """It carries nothing, so the same bytes serve every peer."""
 
 
 @dataclass(slots=True)
 class Ledger:
-    """What the connections share: the bytes of incomplete messages they hold together, heads, and one read buffer."""
+    """What the connections share: turns, heads, one read buffer, and the bytes of incomplete messages they hold."""
 
     heads: Heads
+    turns: Turns
     incomplete: int = 0
     buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
     """Where the transport puts what it reads. Taken out before the next read, so one serves all."""
@@ -60,8 +62,9 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         "_opcode",
         "_paused",
         "_protocol",
-        "_rest",
+        "_stopped",
         "_transport",
+        "_waiting",
         "connection",
         "write",
     )
@@ -89,9 +92,12 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         self._held = 0
         self._begun = b""
         """The beginning of a frame whose head is known; what comes next continues it."""
-        self._rest = b""
-        """What was read and waits for the next turn. Until it is taken, nothing more is read."""
+        self._waiting = b""
+        """What was read and waits for its turn."""
+        self._stopped = False
+        """Whether nothing more is read until that is taken."""
         self._paused = False
+        """Whether the connection wants nothing from the peer for now."""
         self._at_head = not protocol.extensions and self._has_full_limit()
         """Whether what comes next begins (or, after `_begun`, continues) a whole frame that is not compressed."""
 
@@ -102,20 +108,64 @@ class WebSocketDoor(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.data_received(self._ledger.buffer[:nbytes].tobytes())
-        if nbytes >= TURN_BYTES and not self._rest and not self._paused:
-            self._postpone(b"")
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the client."""
-        connection = self.connection
-        connection.flush_due = True  # below, with whatever is answered meanwhile
+        """Let bytes of the client wait for their turn."""
+        if self._waiting:
+            self._waiting += data
+        else:
+            self._waiting = data
+            if not self._paused:
+                self._ledger.turns.add(self)
+        if len(self._waiting) >= TURN_BYTES:
+            self._stop()
+
+    def take_turn(self) -> None:
+        """Take what waits, or as much of it as one turn may; the rest waits for the next."""
+        if self._paused or not self._waiting:
+            return
+        try:
+            self._take_waiting()
+        except Exception as error:  # noqa: BLE001 - whatever it is: the others have their turn
+            self._break(error)
+            return
+        if self._paused:
+            return
+        if self._waiting:
+            self._ledger.turns.again(self)
+        elif self._stopped:
+            self._stopped = False
+            self._resume_transport()
+
+    def _take_all(self) -> None:
+        """Take all that waits: nothing comes after it."""
+        try:
+            while self._waiting:
+                self._take_waiting()
+        except Exception as error:  # noqa: BLE001 - whatever it is: the end must be noted
+            self._break(error)
+
+    def _take_waiting(self) -> None:
+        data, self._waiting = self._waiting, b""
         if self._begun:
             data, self._begun = self._begun + data, b""
         if self._at_head:
             data = self._take_known(data)
         if data:
             self._parse(data)
-        connection.flush()
+
+    def _break(self, error: Exception) -> None:
+        """End what cannot go on, as a transport does when its protocol fails."""
+        self._waiting = b""
+        context = {"message": "a connection broke", "exception": error, "protocol": self, "transport": self._transport}
+        self.connection.hub.loop.call_exception_handler(context)
+        self.abort()
+
+    def _stop(self) -> None:
+        """Read no more until what waits is taken: one who sends much at once must not keep the others waiting."""
+        if not self._stopped:
+            self._stopped = True
+            self._pause_transport()
 
     def _take_known(self, data: bytes) -> bytes:
         """Take the whole messages and pongs whose heads are known, and return what is left to the parser."""
@@ -123,8 +173,8 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         at, size, left = 0, len(data), TURN_MESSAGES
         while self._at_head and at < size:
             if not left:
-                self._postpone(data[at:])
-                size = at
+                self._waiting, size = data[at:], at
+                self._stop()
                 break
             left -= 1
             head = known.get(data[at : at + SHORT]) or known.get(data[at : at + LONG])
@@ -145,24 +195,6 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         if self._begun:
             self._hold(len(self._begun) - self._held)
         return data[at:size]
-
-    def _postpone(self, data: bytes) -> None:
-        """Let the others have their turn: one who sends much at once must not keep them waiting."""
-        self._rest = data
-        if not self._paused:
-            self._pause_transport()
-            self.connection.hub.loop.call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        if not self._paused:
-            self._take_rest()
-            if not self._rest and not self._paused:
-                self._resume_transport()
-
-    def _take_rest(self) -> None:
-        rest, self._rest = self._rest, b""
-        if rest:
-            self.data_received(rest)
 
     def _parse(self, data: bytes) -> None:
         """Have the protocol take bytes apart."""
@@ -206,13 +238,11 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         return getattr(waiting, "__name__", "") == "at_eof"
 
     def eof_received(self) -> None:
-        while self._rest:
-            self._take_rest()
+        self._take_all()
         self._protocol.receive_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        while self._rest:
-            self._take_rest()
+        self._take_all()
         self._release()
         protocol = self._protocol
         protocol.receive_eof()
@@ -254,8 +284,9 @@ class WebSocketDoor(asyncio.BufferedProtocol):
 
     def resume_reading(self) -> None:
         self._paused = False
-        if self._rest:
-            self.connection.hub.loop.call_soon(self._go_on)
+        self._stopped = bool(self._waiting)
+        if self._stopped:
+            self._ledger.turns.again(self)
         else:
             self._resume_transport()
 

@@ -153,8 +153,6 @@ class Connection:
         """Close after what is queued, with a close code of RFC 6455 §7.4 and a reason of at most 123 bytes."""
         if not self.is_open:
             return
-        self.catch_up(self.room.unsent)
-        self._write_out()
         self.closing()
         code = self.endpoint.codes.get(code, code)
         self.transport.close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
@@ -364,8 +362,10 @@ class Connection:
             self.flush()
 
     def closing(self) -> None:
-        """Note that either side began to close; the TCP connection is given a while to end."""
+        """Note that either side begins to close; what is queued goes first, and then TCP is given a while to end."""
         if self.is_open:
+            self.catch_up(self.room.unsent)
+            self._write_out()
             self.is_open = False
             self.room.members.discard(self)
             self._abort_at = self.hub.now + self.hub.limits.close_seconds

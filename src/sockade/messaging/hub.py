@@ -61,6 +61,8 @@ class Hub:
         self._users: defaultdict[str, set[Connection]] = defaultdict(set)
         self._sessions: defaultdict[str, set[Connection]] = defaultdict(set)
         self._dirty: list[Connection | Room] = []
+        self.flush_due = False
+        """Whether `flush` will be called in this tick anyway."""
         self._due: defaultdict[int, set[Connection]] = defaultdict(set)
         self._swept = int(self.now)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -126,11 +128,14 @@ class Hub:
 
     def flush_soon(self, sender: Connection | Room) -> None:
         """Flush what is queued at the end of this tick, together with all else."""
-        if not self._dirty:
-            self.loop.call_soon(self._flush)
+        if not self.flush_due:
+            self.flush_due = True
+            self.loop.call_soon(self.flush)
         self._dirty.append(sender)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Hand everything that is queued to the transports."""
+        self.flush_due = False
         dirty, self._dirty = self._dirty, []
         for sender in dirty:
             sender.flush()
