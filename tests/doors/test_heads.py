@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
-from websockets.frames import Frame, Opcode
+from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
@@ -76,8 +76,12 @@ class Noted:
         self.notes.append("close")
 
     def closing(self) -> None:
-        self.notes.append("closing")
+        if self.is_open:
+            self.notes.append("closing")
         self.is_open = False
+
+    def flush(self) -> None:
+        self.notes.append("flush")
 
     def partial(self, incomplete: bool) -> None:
         self.incomplete = incomplete
@@ -179,8 +183,8 @@ def test_a_whole_message_amid_the_fragments_of_another_is_an_error_as_ever() -> 
     one, noted = door(Heads(LIMITS.message_bytes))
     for data in (whole, client_frame(1, b"first", flags=0x00), whole):
         hear(one, data)
-    assert noted.notes[:2] == ["whole", ("write", b"\x88\x1f\x03\xeaexpected a continuation frame")]
-    assert "close" in noted.notes
+    close = ("write", b"\x88\x1f\x03\xeaexpected a continuation frame")
+    assert noted.notes == ["whole", "closing", close, "close"]
 
 
 def test_a_head_that_was_seen_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +228,8 @@ def test_a_close_amid_a_known_frame_leaves_the_rest_of_it_to_the_parser() -> Non
     hear(one, frame[:50])
     one.close(1000, "")
     hear(one, frame[50:] + client_frame(Opcode.CLOSE, b"\x03\xe8"))
-    assert noted.notes == ["a" * 128, ("write", b"\x88\x02\x03\xe8"), "a" * 128, "closing", "closing", "close"]
+    assert noted.notes == ["a" * 128, "closing", ("write", b"\x88\x02\x03\xe8"), "close"]
+    assert one._protocol.close_rcvd == Close(1000, "")
     assert one._held == one._ledger.incomplete == 0
 
 
@@ -233,7 +238,7 @@ def test_what_is_not_utf_8_ends_everything_behind_a_known_head_too() -> None:
     hear(one, client_frame(1, b"good"))
     hear(one, client_frame(1, b"\xff\xff\xff\xff") + client_frame(1, b"more"))
     hear(one, client_frame(1, b"more"))
-    assert noted.notes == ["good", "closing", ("write", b"\x88\x0f\x03\xefinvalid UTF-8"), "closing", "close"]
+    assert noted.notes == ["good", "closing", ("write", b"\x88\x0f\x03\xefinvalid UTF-8"), "close"]
 
 
 def test_a_head_over_the_limit_is_never_known() -> None:
@@ -332,7 +337,8 @@ def test_what_was_read_is_heard_before_the_end(end: str) -> None:
     one.pause_reading()
     if end == "eof_received":
         one.eof_received()
-        assert len(noted.notes) == 100
+        assert len(noted.notes) == 101
+        assert noted.notes[-1] == "flush"
     else:
         one.connection_lost(None)
         assert len(noted.notes) == 101
@@ -381,7 +387,7 @@ def test_a_connection_that_breaks_is_ended_and_nothing_more_of_it_is_heard(end: 
         one.eof_received()
     else:
         one.connection_lost(None)
-        assert noted.notes.pop() == "lost"
-    told, aborted = noted.notes
+    told, aborted, *more = noted.notes
     assert (told["exception"], aborted) == (error, "abort")
+    assert more == {"turn": [], "eof_received": ["flush"], "connection_lost": ["lost"]}[end]
     assert not one._waiting

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.light import text_frame
 from tests.running import read_all
 
 if TYPE_CHECKING:
@@ -135,6 +136,26 @@ def test_frames_sent_with_the_handshake_are_not_lost(server: RunningServer) -> N
         answer = read_all(sock)
     assert status(answer) == 101
     assert answer.endswith(b"\x88\x02\x03\xe8")
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (b"\x88\x82\0\0\0\0\x03\xe8", 1000),
+        (b"\x83\x80\0\0\0\0", 1002),
+        (b"\x81\x82\0\0\0\0\xff\xff", 1007),
+    ],
+    ids=["a close", "no such opcode", "no UTF-8"],
+)
+def test_what_came_before_the_end_is_answered_before_it(server: RunningServer, end: bytes, code: int) -> None:
+    with server.raw() as sock:
+        sock.sendall(b"GET /connection/websocket HTTP/1.1\r\n" + UPGRADE + bearer(server) + b"\r\n")
+        assert status(sock.recv(65_536)) == 101
+        sock.sendall(text_frame(b'{"id":1,"connect":{}}') + end)
+        answer = read_all(sock)
+    reply, _, closing = answer.partition(b"\x88")
+    assert b'"id":1,"connect":{' in reply
+    assert int.from_bytes(closing[1:3], "big") == code
 
 
 def test_too_many_bytes_before_the_101_are_refused(server: RunningServer) -> None:

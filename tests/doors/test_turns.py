@@ -29,15 +29,17 @@ class Round:
         self.flush_due = False
         self.notes.append("flush")
 
-    def door(self, name: str, *, again: bool = False) -> SimpleNamespace:
-        """Return a door that notes its turn, and may ask for one more."""
+    def door(self, name: str, *, again: bool = False, error: Exception | None = None) -> SimpleNamespace:
+        """Return a door that notes its turn, and may ask for one more, or fail."""
 
         def take_turn() -> None:
             self.notes.append(name)
             if again:
                 self.turns.again(self.door(name))  # type: ignore[arg-type]
+            if error is not None:
+                raise error
 
-        return SimpleNamespace(take_turn=take_turn)
+        return SimpleNamespace(take_turn=take_turn, broken=lambda error: self.notes.append(f"broken {error}"))
 
     def run(self) -> None:
         """Do what the loop has to do next."""
@@ -70,6 +72,13 @@ def test_who_has_more_waits_until_the_others_were_heard_and_answered(round_: Rou
     assert round_.notes[3:] == ["much", "flush"]
     round_.run()
     assert len(round_.notes) == 5
+
+
+def test_one_that_breaks_costs_nobody_else_their_turn(round_: Round) -> None:
+    for name, error in (("a", None), ("b", RuntimeError("by b")), ("c", None)):
+        round_.turns.add(round_.door(name, error=error))  # type: ignore[arg-type]
+    round_.run()
+    assert round_.notes == ["a", "b", "broken by b", "c", "flush"]
 
 
 def test_no_more_are_read_together_than_may(round_: Round) -> None:

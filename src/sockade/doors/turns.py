@@ -28,8 +28,11 @@ class Turns:
 
     def add(self, door: WebSocketDoor) -> None:
         """Give a turn to a door that was just read, as soon as others were read as well."""
-        self.again(door)
-        if len(self._waiting) >= TOGETHER:
+        waiting = self._waiting
+        if not waiting:
+            self._hub.loop.call_soon(self._take)
+        waiting.append(door)
+        if len(waiting) >= TOGETHER:
             self._take()
 
     def again(self, door: WebSocketDoor) -> None:
@@ -45,5 +48,8 @@ class Turns:
         hub = self._hub
         hub.flush_due = True  # below, with whatever is queued meanwhile
         for door in waiting:
-            door.take_turn()
+            try:
+                door.take_turn()
+            except Exception as error:  # noqa: BLE001 - whatever it is: the others have their turn
+                door.broken(error)
         hub.flush()

@@ -122,18 +122,23 @@ class WebSocketDoor(asyncio.BufferedProtocol):
 
     def take_turn(self) -> None:
         """Take what waits, or as much of it as one turn may; the rest waits for the next."""
-        if self._paused or not self._waiting:
+        data = self._waiting
+        if not data or self._paused:
             return
-        try:
-            self._take_waiting()
-        except Exception as error:  # noqa: BLE001 - whatever it is: the others have their turn
-            self._break(error)
-            return
-        if self._paused:
-            return
+        self._waiting = b""
+        if self._begun:
+            data, self._begun = self._begun + data, b""
+        if self._at_head:
+            data = self._take_known(data)
+        if data:
+            self._parse(data)
+        if self._stopped and not self._paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
         if self._waiting:
             self._ledger.turns.again(self)
-        elif self._stopped:
+        else:
             self._stopped = False
             self._resume_transport()
 
@@ -141,20 +146,12 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         """Take all that waits: nothing comes after it."""
         try:
             while self._waiting:
-                self._take_waiting()
+                self._paused = False
+                self.take_turn()
         except Exception as error:  # noqa: BLE001 - whatever it is: the end must be noted
-            self._break(error)
+            self.broken(error)
 
-    def _take_waiting(self) -> None:
-        data, self._waiting = self._waiting, b""
-        if self._begun:
-            data, self._begun = self._begun + data, b""
-        if self._at_head:
-            data = self._take_known(data)
-        if data:
-            self._parse(data)
-
-    def _break(self, error: Exception) -> None:
+    def broken(self, error: Exception) -> None:
         """End what cannot go on, as a transport does when its protocol fails."""
         self._waiting = b""
         context = {"message": "a connection broke", "exception": error, "protocol": self, "transport": self._transport}
@@ -239,6 +236,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         self._take_all()
+        self.connection.flush()
         self._protocol.receive_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -284,11 +282,8 @@ class WebSocketDoor(asyncio.BufferedProtocol):
 
     def resume_reading(self) -> None:
         self._paused = False
-        self._stopped = bool(self._waiting)
-        if self._stopped:
-            self._ledger.turns.again(self)
-        else:
-            self._resume_transport()
+        self._stopped = True
+        self._go_on()
 
     def _pause_transport(self) -> None:
         if not self._transport.is_closing():
@@ -314,8 +309,6 @@ class WebSocketDoor(asyncio.BufferedProtocol):
             self.connection.receive_pong()
         elif opcode is Opcode.PING:
             self.connection.receive_ping()
-        elif opcode is Opcode.CLOSE:
-            self.connection.closing()
 
     def _continue(self, frame: Frame) -> None:
         fragments = self._fragments
@@ -352,7 +345,6 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         if not self._protocol.close_expected():
             self._at_head = False
             self._protocol.fail(code, reason)
-            self.connection.closing()
             self._send_pending()
 
     def _hold(self, size: int) -> None:
@@ -370,10 +362,11 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         self.connection.partial(False)
 
     def _send_pending(self) -> None:
+        if self._protocol.state is not State.OPEN:
+            self.connection.closing()  # what is queued leaves before the closing frame
         for data in self._protocol.data_to_send():
             if data is SEND_EOF or not data:
                 # RFC 6455 §7.1.1: the server closes first. TLS cannot half-close, so this closes both directions.
-                self.connection.closing()
                 self._transport.close()
             else:
                 self._transport.write(data)

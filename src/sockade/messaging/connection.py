@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sockade.messaging.endpoint import Endpoint
     from sockade.messaging.hub import Hub
     from sockade.messaging.transport import Transport
+    from sockade.protocol.reasons import Reason
 
 INBOX_MESSAGES = 16
 """Messages that may wait for a slow callback before the peer is held back."""
@@ -181,7 +182,10 @@ class Connection:
         self.outbox.append(data)
         if not self.flush_due:
             self.flush_due = True
-            self.hub.flush_soon(self)
+            hub = self.hub
+            hub.dirty.append(self)
+            if not hub.flush_due:
+                hub.flush_soon()
 
     def catch_up(self, unsent: Sequence[tuple[bytes, Connection | None]]) -> None:
         """Put into the outbox what its room has yet to send."""
@@ -287,23 +291,26 @@ class Connection:
         hub = self.hub
         self._active_at = hub.now
         decision = decide(message, self.endpoint.rules, self.standing, self.expires_at, hub.monotonic())
-        if isinstance(decision, Reject):
-            if self.endpoint.on_reject is not None:
-                self.endpoint.on_reject(self, message, decision.reason)
-            else:
-                self.tell(rejected=decision.reason)
-            return
-        if isinstance(decision, Close):
-            self._close_for_cause(decision)
-            return
-        if self.endpoint.on_message is None:
-            return
-        self.inbox.put(decision)
-        if len(self.inbox.items) >= INBOX_MESSAGES and not self.reading_paused:
+        if decision is not message:  # which is the usual answer
+            if isinstance(decision, Reject):
+                self._reject(message, decision.reason)
+                return
+            if isinstance(decision, Close):
+                self._close_for_cause(decision)
+                return
+        inbox = self.inbox
+        inbox.put(decision)
+        if len(inbox.items) >= INBOX_MESSAGES and not self.reading_paused:
             self.reading_paused = True
             # What is not read cannot be answered or completed: its deadlines wait as well.
             self._pong_by = self._partial_at = math.inf
             self.transport.pause_reading()
+
+    def _reject(self, message: str | bytes, reason: Reason) -> None:
+        if self.endpoint.on_reject is not None:
+            self.endpoint.on_reject(self, message, reason)
+        else:
+            self.tell(rejected=reason)
 
     def caught_up(self) -> None:
         """Note that the callbacks have taken what waited; the peer may send again."""

@@ -60,7 +60,8 @@ class Hub:
         self._rooms: dict[str, Room] = {}
         self._users: defaultdict[str, set[Connection]] = defaultdict(set)
         self._sessions: defaultdict[str, set[Connection]] = defaultdict(set)
-        self._dirty: list[Connection | Room] = []
+        self.dirty: list[Connection | Room] = []
+        """Who has something to send."""
         self.flush_due = False
         """Whether `flush` will be called in this tick anyway."""
         self._due: defaultdict[int, set[Connection]] = defaultdict(set)
@@ -123,20 +124,20 @@ class Hub:
         room = self._rooms.get(path)
         if room is not None and room.members:
             if not room.unsent:
-                self.flush_soon(room)
+                self.dirty.append(room)
+                self.flush_soon()
             room.unsent.append((frame(message), but))
 
-    def flush_soon(self, sender: Connection | Room) -> None:
+    def flush_soon(self) -> None:
         """Flush what is queued at the end of this tick, together with all else."""
         if not self.flush_due:
             self.flush_due = True
             self.loop.call_soon(self.flush)
-        self._dirty.append(sender)
 
     def flush(self) -> None:
         """Hand everything that is queued to the transports."""
         self.flush_due = False
-        dirty, self._dirty = self._dirty, []
+        dirty, self.dirty = self.dirty, []
         for sender in dirty:
             sender.flush()
 
