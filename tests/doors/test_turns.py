@@ -68,10 +68,11 @@ def test_who_has_more_waits_until_the_others_were_heard_and_answered(round_: Rou
     round_.turns.add(round_.door("little"))  # type: ignore[arg-type]
     round_.run()
     assert round_.notes == ["much", "little", "flush"]
+    round_.turns.add(round_.door("new"))  # type: ignore[arg-type]
     round_.run()
-    assert round_.notes[3:] == ["much", "flush"]
+    assert round_.notes[3:] == ["new", "flush", "much", "flush"]
     round_.run()
-    assert len(round_.notes) == 5
+    assert len(round_.notes) == 7
 
 
 def test_one_that_breaks_costs_nobody_else_their_turn(round_: Round) -> None:

@@ -800,6 +800,13 @@ MEMORY: tuple[Row, ...] = (
         "tests/doors/test_turns.py",
     ),
     (
+        "turns: who has more comes behind",
+        "doors/turns.py",
+        "        self._more.append(door)\n",
+        "        self._waiting.append(door)\n",
+        "tests/doors/test_turns.py",
+    ),
+    (
         "turns: one that breaks",
         "doors/turns.py",
         "                door.broken(error)\n",

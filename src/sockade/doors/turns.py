@@ -18,36 +18,52 @@ TOGETHER = 64
 
 
 class Turns:
-    """Who waits to be heard, in the order they came."""
+    """Who waits to be heard, in the order they came; whom one turn was not enough comes behind all others."""
 
-    __slots__ = ("_hub", "_waiting")
+    __slots__ = ("_due", "_hub", "_more", "_waiting")
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._waiting: list[WebSocketDoor] = []
+        self._more: list[WebSocketDoor] = []
+        self._due = False
 
     def add(self, door: WebSocketDoor) -> None:
         """Give a turn to a door that was just read, as soon as others were read as well."""
         waiting = self._waiting
-        if not waiting:
-            self._hub.loop.call_soon(self._take)
         waiting.append(door)
+        if not self._due:
+            self._soon()
         if len(waiting) >= TOGETHER:
-            self._take()
+            self._hear_waiting()
 
     def again(self, door: WebSocketDoor) -> None:
-        """Give a turn to a door in the loop's next round."""
-        if not self._waiting:
-            self._hub.loop.call_soon(self._take)
-        self._waiting.append(door)
+        """Give one more turn to a door, when those who came meanwhile were heard and answered."""
+        self._more.append(door)
+        if not self._due:
+            self._soon()
 
-    def _take(self) -> None:
+    def _soon(self) -> None:
+        self._due = True
+        self._hub.loop.call_soon(self._round)
+
+    def _round(self) -> None:
+        self._due = False
+        more, self._more = self._more, []
+        if self._waiting:
+            self._hear_waiting()
+        if more:
+            self._hear(more)
+
+    def _hear_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
-        if not waiting:  # they were too many to wait for the loop
-            return
+        self._hear(waiting)
+
+    def _hear(self, doors: list[WebSocketDoor]) -> None:
+        """Let each door have a turn, and send what that brought."""
         hub = self._hub
-        hub.flush_due = True  # below, with whatever is queued meanwhile
-        for door in waiting:
+        hub.flush_due = True
+        for door in doors:
             try:
                 door.take_turn()
             except Exception as error:  # noqa: BLE001 - whatever it is: the others have their turn

@@ -86,6 +86,7 @@ class AddressRules:
             return False
 
 
+@lru_cache(maxsize=4_096)
 def plain_address(text: str) -> IPv4Address | IPv6Address:
     """Return the address behind a text: an IPv4 address mapped into IPv6 is the IPv4 address.
 

@@ -18,6 +18,8 @@ from sockade.guard.handshake import Head, Refuse
 from sockade.protocol.reasons import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sockade.guard.addresses import NetworkSet
 
 MOST_PROXIES = 32
@@ -75,12 +77,12 @@ def bare(entry: str) -> str:
     return entry
 
 
-def listed(values: list[str]) -> list[str]:
+def listed(values: Sequence[str]) -> list[str]:
     """Return the entries of X-Forwarded-For; several headers are one list (RFC 9110 §5.3)."""
     return [part.strip(" \t") for value in values for part in value.split(",")]
 
 
-def forwarded(values: list[str]) -> list[str]:
+def forwarded(values: Sequence[str]) -> list[str]:
     """Return the `for` of each element of Forwarded (RFC 7239 §4).
 
     Each header has to be whole by itself: a quotation mark that a client left open must not swallow what a proxy

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sockade.guard.identity import ConnectionId, Identity
     from sockade.protocol.reasons import Reason
 
@@ -21,10 +23,18 @@ class Head:
     target: str
     version: str
     headers: tuple[tuple[str, str], ...]
+    _named: dict[str, list[str]] = field(init=False, repr=False, compare=False)
+    """The same by name: a head is asked a dozen times."""
 
-    def all(self, name: str) -> list[str]:
+    def __post_init__(self) -> None:
+        named: dict[str, list[str]] = {}
+        for name, value in self.headers:
+            named.setdefault(name, []).append(value)
+        object.__setattr__(self, "_named", named)
+
+    def all(self, name: str) -> Sequence[str]:
         """Return every value of a header, in order; `name` in lower case."""
-        return [value for key, value in self.headers if key == name]
+        return self._named.get(name, ())
 
     def one(self, name: str) -> str | None:
         """Return the value of a header that came exactly once, otherwise None."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sockade.settings import LogSettings
 
 AUDIT = "sockade.audit"
+ROOT_LOGGER, AUDIT_LOGGER = logging.getLogger(), logging.getLogger(AUDIT)
 TRACEBACK = "error.stack_trace"
 LONGEST_TRACEBACK = 20_000
 
@@ -75,17 +76,17 @@ def log_audit(message: str, fields: Mapping[str, Any]) -> None:
     Where nobody but `set_up` listens and JSON is written, the line is made here, at a tenth of the cost of a record
     that goes through structlog and logging; it is the same line.
     """
-    root, audit = logging.getLogger(), logging.getLogger(AUDIT)
-    handlers = root.handlers
-    if len(handlers) == 1 and isinstance(own := handlers[0], _Handler) and own.is_json and _is_plain(own, audit):
+    handlers = ROOT_LOGGER.handlers
+    if len(handlers) == 1 and isinstance(own := handlers[0], _Handler) and own.is_json and _is_plain(own):
         event = {"@timestamp": _now(), **fields, "message": message, **TAIL}
         own.writer.write(f"{{{','.join([f'{_name(name)}:{_value(value)}' for name, value in event.items()])}}}")
     else:
         structlog.get_logger(AUDIT).info(message, **fields)
 
 
-def _is_plain(handler: _Handler, audit: logging.Logger) -> bool:
+def _is_plain(handler: _Handler) -> bool:
     """Tell whether nothing was added that would want to see the records of the audit log."""
+    audit = AUDIT_LOGGER
     return audit.isEnabledFor(logging.INFO) and not (audit.handlers or audit.filters or handler.filters)
 
 
