@@ -602,8 +602,8 @@ MUTANTS = (
     Mutant(
         "upgrade ahead of an answer",
         "doors/http.py",
-        '"""Let admission decide, and read nothing more until it has."""\n        if self._is_answering:',
-        '"""Let admission decide, and read nothing more until it has."""\n        if False:',
+        '"""Let admission decide, and keep the little that comes meanwhile."""\n        if self._is_answering:',
+        '"""Let admission decide, and keep the little that comes meanwhile."""\n        if False:',
         f"{TRANSPORT} -k ahead_of_an_answer",
     ),
     Mutant(

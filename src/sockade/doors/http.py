@@ -263,7 +263,7 @@ class HttpDoor(HttpToolsProtocol):
     # Upgrades.
 
     def _upgrade(self, early: bytes) -> None:
-        """Let admission decide, and read nothing more until it has."""
+        """Let admission decide, and keep the little that comes meanwhile."""
         if self._is_answering:
             self._phase = Phase.HEAD
             self._refuse(Refuse(Reason.BAD_REQUEST, "an upgrade ahead of an answer"))
@@ -272,7 +272,6 @@ class HttpDoor(HttpToolsProtocol):
         self._handshake = Handshake(self._peer.id, self._head, self._peer.client)
         self._keep_early(early)
         if not self.transport.is_closing():
-            self.transport.pause_reading()
             self._deciding = self.loop.create_task(self._decide(self._handshake))
 
     async def _decide(self, handshake: Handshake) -> None:
@@ -288,13 +287,10 @@ class HttpDoor(HttpToolsProtocol):
                 self.connections.discard(self)
                 # It holds on to this door, whose time is over: the circle would be kept until it is looked for.
                 self.parser = None  # type: ignore[assignment]
-                opened.resume_reading()
                 if self._early:
                     opened.data_received(self._early)
                 return
             decision = opened
-        # The end of a connection is only seen by reading; what else still comes is ignored.
-        self.transport.resume_reading()
         self._turn_away(handshake, decision)
 
     def _keep_early(self, data: bytes) -> None:
