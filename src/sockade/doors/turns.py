@@ -2,7 +2,7 @@
 
 Reading, hearing and answering are each much code: the kernel, TLS, the interpreter. Doing one of them for many
 connections in a row finds that code in the processor's caches; doing all of it for one connection after the other
-costs half as much again.
+costs up to half as much again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sockade.messaging.hub import Hub
 
 TOGETHER = 64
-"""How many are read at most before they are heard: what waits is bounded, and what it needs is still in the caches."""
+"""How many are read at most before they are heard, so that what waits is bounded."""
 
 
 class Turns:

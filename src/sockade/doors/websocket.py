@@ -282,7 +282,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
 
     def resume_reading(self) -> None:
         self._paused = False
-        self._stopped = True
+        self._stopped = True  # until what waits is taken
         self._go_on()
 
     def _pause_transport(self) -> None:

@@ -182,10 +182,7 @@ class Connection:
         self.outbox.append(data)
         if not self.flush_due:
             self.flush_due = True
-            hub = self.hub
-            hub.dirty.append(self)
-            if not hub.flush_due:
-                hub.flush_soon()
+            self.hub.flush_soon(self)
 
     def catch_up(self, unsent: Sequence[tuple[bytes, Connection | None]]) -> None:
         """Put into the outbox what its room has yet to send."""

@@ -60,8 +60,7 @@ class Hub:
         self._rooms: dict[str, Room] = {}
         self._users: defaultdict[str, set[Connection]] = defaultdict(set)
         self._sessions: defaultdict[str, set[Connection]] = defaultdict(set)
-        self.dirty: list[Connection | Room] = []
-        """Who has something to send."""
+        self._dirty: list[Connection | Room] = []
         self.flush_due = False
         """Whether `flush` will be called in this tick anyway."""
         self._due: defaultdict[int, set[Connection]] = defaultdict(set)
@@ -124,12 +123,12 @@ class Hub:
         room = self._rooms.get(path)
         if room is not None and room.members:
             if not room.unsent:
-                self.dirty.append(room)
-                self.flush_soon()
+                self.flush_soon(room)
             room.unsent.append((frame(message), but))
 
-    def flush_soon(self) -> None:
+    def flush_soon(self, sender: Connection | Room) -> None:
         """Flush what is queued at the end of this tick, together with all else."""
+        self._dirty.append(sender)
         if not self.flush_due:
             self.flush_due = True
             self.loop.call_soon(self.flush)
@@ -137,7 +136,7 @@ class Hub:
     def flush(self) -> None:
         """Hand everything that is queued to the transports."""
         self.flush_due = False
-        dirty, self.dirty = self.dirty, []
+        dirty, self._dirty = self._dirty, []
         for sender in dirty:
             sender.flush()
 
