@@ -110,6 +110,34 @@ async def test_who_reads_again_gets_the_broadcasts_that_waited(app: Sockade, roo
     app.broadcast("/", "c")
     await room.turn()
     assert b"".join(slow.written) == frame("a") + frame("b") + frame("c")
+    # It hears directly again, as everyone who has nothing else waiting.
+    assert not slow.connection.room.aside
+
+
+async def test_closing_sends_what_waited_for_who_does_not_read(app: Sockade, room: Room) -> None:
+    app.endpoint("/")(Silent)
+    slow = await room.join()
+    slow.connection.pause_writing()
+    app.broadcast("/", "a")
+    await room.turn()
+    slow.connection.send("b")
+    slow.connection.close()
+    assert b"".join(slow.written) == frame("a") + frame("b")
+
+
+async def test_who_leaves_hears_nothing_more_even_if_it_does_not_read(app: Sockade, room: Room) -> None:
+    app.endpoint("/")(Silent)
+    slow, other = await room.join(), await room.join()
+    slow.connection.close()
+    slow.connection.pause_writing()  # not even the closing frame leaves
+    for number in range(300):
+        app.broadcast("/", str(number))
+        await room.turn()
+    assert slow.written == []
+    assert not slow.aborted
+    slow.finish()
+    assert not other.connection.room.aside
+    assert list(other.connection.room.members) == [other.connection]
 
 
 def test_a_frame_is_what_the_library_makes_of_it() -> None:

@@ -177,16 +177,17 @@ class WebSocketDoor(asyncio.BufferedProtocol):
             head = known.get(data[at : at + SHORT]) or known.get(data[at : at + LONG])
             if head is None:
                 break
-            if at + head.end > size:
-                if head.end <= TURN_BYTES:  # a larger one is the parser's: joining it piece by piece would copy much
+            opcode, mask_at, payload_at, end = head
+            if at + end > size:
+                if end <= TURN_BYTES:  # a larger one is the parser's: joining it piece by piece would copy much
                     self._begun, size = data[at:], at
                 break
-            payload = at + head.payload
-            mask, at = data[at + head.mask : payload], at + head.end
-            if head.opcode is Opcode.PONG:
+            payload = at + payload_at
+            mask, at = data[at + mask_at : payload], at + end
+            if opcode is Opcode.PONG:
                 self.connection.receive_pong()
             else:
-                self._deliver(head.opcode, apply_mask(data[payload:at], mask))
+                self._deliver(opcode, apply_mask(data[payload:at], mask))
         if self._held and at:
             self._release()
         if self._begun:

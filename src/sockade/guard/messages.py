@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sockade.guard.rates import Bucket, Rate
+from sockade.guard.rates import Bucket, Rate, take_each
 from sockade.guard.text import clean, clean_value
 from sockade.protocol.codec import DecodeError, convert, parse
 from sockade.protocol.codes import CloseCode
@@ -86,20 +86,16 @@ class Rates:
 class Standing:
     """What is left to one connection; `user` and `total` are shared."""
 
-    __slots__ = ("_bytes", "_messages", "_total", "_user", "_violations")
+    __slots__ = ("_bytes", "_counts", "_violations")
 
     def __init__(self, rates: Rates, user: Bucket, total: Bucket) -> None:
-        self._messages = Bucket(rates.messages)
         self._bytes = Bucket(rates.bytes)
+        self._counts = (Bucket(rates.messages), user, total)
         self._violations = Bucket(rates.violations)
-        self._user = user
-        self._total = total
 
     def take(self, size: int, now: float) -> bool:
         """Take one message of a size out of every allowance; False at the first that has not enough."""
-        return (
-            self._messages.take(now) and self._bytes.take(now, size) and self._user.take(now) and self._total.take(now)
-        )
+        return self._bytes.take(now, size) and take_each(self._counts, now)
 
     def violate(self, now: float) -> bool:
         """Count a rejected message; False when there were too many."""

@@ -45,27 +45,43 @@ class Bucket:
     It starts full, and being asked allocates nothing.
     """
 
-    __slots__ = ("_full_at", "_one", "_whole")
+    __slots__ = ("full_at", "one", "whole")
 
     def __init__(self, rate: Rate) -> None:
-        self._full_at = 0.0
-        self._one = rate.one
-        self._whole = rate.whole
+        self.full_at = 0.0
+        self.one = rate.one
+        self.whole = rate.whole
 
     def take(self, now: float, cost: float = 1.0) -> bool:
         """Take `cost` out if that much is left; otherwise take nothing and say False."""
-        full_at = self._full_at
+        full_at = self.full_at
         if full_at < now:
             full_at = now
-        full_at += cost * self._one
-        if full_at - now > self._whole:
+        full_at += cost * self.one
+        if full_at - now > self.whole:
             return False
-        self._full_at = full_at
+        self.full_at = full_at
         return True
 
     def seconds_until(self, now: float, cost: float = 1.0) -> float:
         """Return how long after `now` there will be enough for `cost`."""
-        return max(0.0, self._full_at + cost * self._one - self._whole - now)
+        return max(0.0, self.full_at + cost * self.one - self.whole - now)
+
+
+def take_each(buckets: tuple[Bucket, ...], now: float) -> bool:
+    """Take one out of each bucket; False at the first that has not enough, and nothing out of those behind it.
+
+    This is `Bucket.take` again, without a call for each: every message asks it.
+    """
+    for bucket in buckets:
+        full_at = bucket.full_at
+        if full_at < now:
+            full_at = now
+        full_at += bucket.one
+        if full_at - now > bucket.whole:
+            return False
+        bucket.full_at = full_at
+    return True
 
 
 class Remembered(Generic[T]):

@@ -16,31 +16,25 @@ if TYPE_CHECKING:
 
 async def run_callbacks(connection: Connection, report: Report) -> None:
     """Run `on_open`, then `on_message` for each message, then `on_close`; `report` is told of each exception."""
-    endpoint = connection.endpoint
+    endpoint, inbox = connection.endpoint, connection.inbox
+    items, on_message = inbox.items, endpoint.on_message
     try:
         if endpoint.on_open is not None:
             await endpoint.on_open(connection)
-        await run_messages(connection)
+        while True:
+            while not items:
+                await inbox
+            message = items.pop(0)
+            if message is None:
+                break
+            if on_message is not None:
+                await on_message(connection, message)
+            if connection.reading_paused and not items:
+                connection.caught_up()
     except Exception as error:  # noqa: BLE001 - whatever the application raises
         await fail(connection, error, report)
     if endpoint.on_close is not None:
         await guarded(endpoint.on_close(connection), connection, report)
-
-
-async def run_messages(connection: Connection) -> None:
-    """Run `on_message` for each message until the connection is gone."""
-    inbox, on_message = connection.inbox, connection.endpoint.on_message
-    items = inbox.items
-    while True:
-        while not items:
-            await inbox
-        message = items.pop(0)
-        if message is None:
-            return
-        if on_message is not None:
-            await on_message(connection, message)
-        if connection.reading_paused and not items:
-            connection.caught_up()
 
 
 async def fail(connection: Connection, error: Exception, report: Report) -> None:

@@ -50,7 +50,6 @@ class Connection:
         "_state",
         "_warn_at",
         "address",
-        "aside",
         "check_at",
         "close_code",
         "close_reason",
@@ -112,8 +111,6 @@ class Connection:
         self.flush_due = False
         self.heard = 0
         """How many of the messages that its room has yet to send are in the outbox already, or are none of its."""
-        self.aside = False
-        """Whether what its room sends goes through the outbox, because something precedes it."""
         self._state: SimpleNamespace | None = None
         self.reading_paused = False
 
@@ -178,7 +175,6 @@ class Connection:
         """Put one frame into the outbox, behind what its room has yet to send; it is flushed this tick."""
         if self.room.unsent:
             self.catch_up(self.room.unsent)
-        self.aside = True
         self.outbox.append(data)
         if not self.flush_due:
             self.flush_due = True
@@ -188,7 +184,15 @@ class Connection:
         """Put into the outbox what its room has yet to send."""
         self.outbox += [data for data, but in unsent[self.heard :] if but is not self]
         self.heard = len(unsent)
-        self.aside = True
+        self.room.aside.add(self)
+
+    def hear(self, unsent: Sequence[tuple[bytes, Connection | None]]) -> None:
+        """Send what its room sends, behind what precedes it; from then on it comes directly, if nothing does."""
+        self.catch_up(unsent)
+        self.heard = 0
+        if self._paused_at == math.inf:
+            self.room.aside.discard(self)
+        self.flush()
 
     def flush(self) -> None:
         """Hand the outbox to the transport in one write, or find out that the peer does not read."""
@@ -202,24 +206,14 @@ class Connection:
             if len(outbox) > limits.outbox_messages or unsent > limits.outbox_bytes:
                 self.drop("slow_consumer")
             return
-        self._write_out()
-
-    def _write_out(self) -> None:
-        outbox = self.outbox
-        if outbox:
-            data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
-            outbox.clear()
-            self.write(data)
-        self.settle()
-
-    def settle(self) -> None:
-        """Let what its room sends come directly again, if nothing precedes it."""
-        self.aside = bool(self.heard or self.outbox or self._paused_at != math.inf)
+        data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
+        outbox.clear()
+        self.write(data)
 
     def drop(self, reason: str) -> None:
         """Abort without a closing handshake: the peer does not read, or does not answer."""
         self.is_open = False
-        self.room.members.discard(self)
+        self.room.remove(self)
         self.outbox.clear()
         self.close_reason = self.close_reason or reason
         self.transport.abort()
@@ -354,14 +348,13 @@ class Connection:
     def pause_writing(self) -> None:
         """Note that the peer does not take what is sent."""
         self._paused_at = self.hub.now
-        self.aside = True
+        self.room.aside.add(self)
         self._progress = self.transport.unsent_bytes()
         self.hub.watch(self, self._paused_at + self.hub.limits.stall_seconds / 2)
 
     def resume_writing(self) -> None:
         """Note that the peer takes what is sent again."""
         self._paused_at = math.inf
-        self.settle()
         if self.is_open:
             self.flush()
 
@@ -369,9 +362,10 @@ class Connection:
         """Note that either side begins to close; what is queued goes first, and then TCP is given a while to end."""
         if self.is_open:
             self.catch_up(self.room.unsent)
-            self._write_out()
+            self._paused_at = math.inf  # whatever the peer has taken so far
+            self.flush()
             self.is_open = False
-            self.room.members.discard(self)
+            self.room.remove(self)
             self._abort_at = self.hub.now + self.hub.limits.close_seconds
             self.hub.watch(self, self._abort_at)
             if self.reading_paused:

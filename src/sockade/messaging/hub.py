@@ -60,7 +60,8 @@ class Hub:
         self._rooms: dict[str, Room] = {}
         self._users: defaultdict[str, set[Connection]] = defaultdict(set)
         self._sessions: defaultdict[str, set[Connection]] = defaultdict(set)
-        self._dirty: list[Connection | Room] = []
+        self._dirty: list[Connection] = []
+        self._dirty_rooms: list[Room] = []
         self.flush_due = False
         """Whether `flush` will be called in this tick anyway."""
         self._due: defaultdict[int, set[Connection]] = defaultdict(set)
@@ -89,7 +90,7 @@ class Hub:
             return
         self.connections.discard(connection)
         self._forget(connection)
-        connection.room.members.discard(connection)
+        connection.room.remove(connection)
         self._unindex(connection)
         self._closed(connection)
 
@@ -123,22 +124,35 @@ class Hub:
         room = self._rooms.get(path)
         if room is not None and room.members:
             if not room.unsent:
-                self.flush_soon(room)
+                self._dirty_rooms.append(room)
+                self._flush_soon()
             room.unsent.append((frame(message), but))
 
-    def flush_soon(self, sender: Connection | Room) -> None:
-        """Flush what is queued at the end of this tick, together with all else."""
-        self._dirty.append(sender)
+    def flush_soon(self, connection: Connection) -> None:
+        """Flush what is queued for a connection at the end of this tick, together with all else."""
+        self._dirty.append(connection)
+        if not self.flush_due:
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
         if not self.flush_due:
             self.flush_due = True
             self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Hand everything that is queued to the transports."""
+        """Hand everything that is queued to the transports, which run none of the application's code meanwhile.
+
+        Connections come first: what they have in their outboxes was queued before what is left to their rooms.
+        """
         self.flush_due = False
-        dirty, self._dirty = self._dirty, []
-        for sender in dirty:
-            sender.flush()
+        if self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for connection in dirty:
+                connection.flush()
+        if self._dirty_rooms:
+            rooms, self._dirty_rooms = self._dirty_rooms, []
+            for room in rooms:
+                room.flush()
 
     # Deadlines.
 
