@@ -129,6 +129,13 @@ HANDSHAKE: tuple[Row, ...] = (
         f"{TRANSPORT} -k kept_connection",
     ),
     (
+        "a deadline that moved",
+        "doors/http.py",
+        "if self.loop.time() < due - TIMER_SECONDS:",
+        "if False:",
+        f"{TRANSPORT} -k kept_connection",
+    ),
+    (
         "handshake while the server stops",
         "doors/admission.py",
         "            if self.draining:\n",

@@ -193,7 +193,7 @@ class Admission:
             door,
             self._hub,
             self._clock.monotonic() + lifetime,
-            controls=response.headers.get("Sec-WebSocket-Protocol") == SUBPROTOCOL,
+            controls=self._negotiator.subprotocol == SUBPROTOCOL,
         )
         door.connection = connection
         transport.set_write_buffer_limits(high=WAITING_BYTES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ RECORD_HEADER = 5
 HANDSHAKE = 0x16
 MOST_RECORD = 16_384
 """RFC 8446 §5.1: no record is longer, and a ClientHello is one record for every client in use."""
+USUAL_RECORD = 2_048
+"""What is looked at first: nearly every ClientHello, so that one look is enough."""
 
 HANDSHAKE_FAILURE, PROTOCOL_VERSION = 40, 70  # RFC 8446 §6
 FATAL = 2
@@ -26,21 +29,34 @@ FATAL = 2
 async def wait_for_hello(loop: asyncio.AbstractEventLoop, sock: socket.socket, seconds: float) -> bool:
     """Wait until the first TLS record is there as a whole; False if something else came, nothing more, or too late."""
     try:
+        begun = _peek(sock, USUAL_RECORD)
+        if 0 < _record_size(begun) <= len(begun):
+            return True  # Nearly always, and then no deadline needs to be set.
         async with asyncio.timeout(seconds):
-            head = await _peek(loop, sock, RECORD_HEADER)
-            size = int.from_bytes(head[3:5], "big")
-            if len(head) < RECORD_HEADER or head[0] != HANDSHAKE or head[1] != 3 or not 0 < size <= MOST_RECORD:
-                return False
-            return len(await _peek(loop, sock, RECORD_HEADER + size)) == RECORD_HEADER + size
+            size = _record_size(await _wait(loop, sock, RECORD_HEADER))
+            return size > 0 and len(await _wait(loop, sock, size)) == size
     except (TimeoutError, OSError):
         return False
 
 
-async def _peek(loop: asyncio.AbstractEventLoop, sock: socket.socket, size: int) -> bytes:
-    """Return the first `size` bytes without taking them; fewer if the peer sends no more."""
-    with contextlib.suppress(BlockingIOError):
-        if len(data := sock.recv(size, socket.MSG_PEEK)) >= size or not data:
-            return data
+def _record_size(begun: bytes) -> int:
+    """Return the size of the record that begins so, header included; 0 if that is no record of a TLS handshake."""
+    size = int.from_bytes(begun[3:RECORD_HEADER], "big")
+    if len(begun) < RECORD_HEADER or begun[0] != HANDSHAKE or begun[1] != 3 or not 0 < size <= MOST_RECORD:
+        return 0
+    return RECORD_HEADER + size
+
+
+def _peek(sock: socket.socket, size: int) -> bytes:
+    """Return up to `size` bytes without taking them; none where there are none yet, or no more to come."""
+    try:
+        return sock.recv(size, socket.MSG_PEEK)
+    except BlockingIOError:
+        return b""
+
+
+async def _wait(loop: asyncio.AbstractEventLoop, sock: socket.socket, size: int) -> bytes:
+    """Wait for the first `size` bytes, and return them without taking them; fewer if the peer sends no more."""
     # socket(7): readable only once so many bytes are there, or the end. A loop over single bytes would spin.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
     readable = loop.create_future()
@@ -58,11 +74,11 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def send_alert(sock: socket.socket, error: ssl.SSLError) -> None:
+def send_alert(descriptor: int, error: ssl.SSLError) -> None:
     """Tell a client why there is no TLS; the event loops drop what OpenSSL would have said.
 
     Nothing is encrypted as long as version and suite are not agreed upon, and these are what most clients fail at.
     """
     description = PROTOCOL_VERSION if error.reason == "UNSUPPORTED_PROTOCOL" else HANDSHAKE_FAILURE
     with contextlib.suppress(OSError):
-        sock.send(bytes((0x15, 3, 3, 0, 2, FATAL, description)))
+        os.write(descriptor, bytes((0x15, 3, 3, 0, 2, FATAL, description)))

@@ -12,7 +12,9 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_local_addr, is_ssl
 
 from sockade.doors.refusals import record_refusal, refusal_response
 from sockade.guard.handshake import Handshake, Head, Refuse
@@ -40,6 +42,8 @@ CHUNKED_FACTOR = 8
 LATE_SECONDS = 1.0
 """How long whoever keeps sending may take to read the refusal: until then it is still decrypted, and thrown away."""
 DRAIN_LOOK_SECONDS = 1.0
+TIMER_SECONDS = 0.001
+"""How exact the timers of event loops are."""
 
 
 class Phase(Enum):
@@ -91,7 +95,12 @@ class HttpDoor(HttpToolsProtocol):
     # What the TLS transport calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        # As uvicorn's own, save that the kernel is not asked for addresses: the client's is known, and the server's is
+        # for the HTTP application alone.
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
         if self._peer.dropped:
             transport.abort()
             return
@@ -172,6 +181,9 @@ class HttpDoor(HttpToolsProtocol):
             self._stop(refusal)
         # Limits, lists and logs of the HTTP application see whom a trusted proxy speaks for.
         self.scope["client"] = (self._peer.client, 0)
+        if not self.parser.should_upgrade():
+            self.server = self.server or get_local_addr(self.transport)
+            self.scope["server"] = self.server
         super().on_headers_complete()
         self._phase = Phase.BODY
         self._expect(self._began + self._limits.handshake_seconds)
@@ -312,10 +324,22 @@ class HttpDoor(HttpToolsProtocol):
         self._incoming_due = incoming
         if response is not None:
             self._response_due = response
-        if self._deadline is not None:
-            self._deadline.cancel()
         due = min(self._incoming_due, self._response_due)
-        self._deadline = self.loop.call_at(due, self._late) if due != math.inf else None
+        if self._deadline is not None:
+            if self._deadline.when() <= due < math.inf:
+                return  # It is looked again when the timer is due: setting another one costs more than the request.
+            self._deadline.cancel()
+        self._look_at(due)
+
+    def _look_at(self, due: float) -> None:
+        self._deadline = self.loop.call_at(due, self._look) if due != math.inf else None
+
+    def _look(self) -> None:
+        due = min(self._incoming_due, self._response_due)
+        if self.loop.time() < due - TIMER_SECONDS:
+            self._look_at(due)
+        else:
+            self._late()
 
     def _end(self, seconds: float) -> None:
         """Give a closing connection a while: a peer that does not read would keep it."""

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import ssl
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -289,7 +290,7 @@ class Listener:
                 sock.close()
 
     async def _shake_hands(self, sock: socket.socket, peer: Peer, context: ssl.SSLContext) -> bool:
-        spare = sock.dup()  # The transport closes its socket before anything could be said through it.
+        spare = os.dup(sock.fileno())  # The transport closes its socket before anything could be said through it.
         try:
             await self._connect(
                 lambda: self._door(peer),
@@ -305,7 +306,7 @@ class Listener:
                 send_alert(spare, error)
             return False
         finally:
-            spare.close()
+            os.close(spare)
         return True
 
     def settle(self, peer: Peer) -> None:

@@ -18,7 +18,7 @@ import structlog
 
 from sockade.telemetry.escape import escape
 from sockade.telemetry.lines import LineWriter
-from sockade.telemetry.redact import redact
+from sockade.telemetry.redact import SHORTEST, redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -37,7 +37,7 @@ LONGEST_TRACEBACK = 20_000
 QUIET = ("uvicorn", "websockets", "sockade.websockets", "asyncio", "sqlalchemy", "aiosqlite", "alembic")
 SILENT = ("uvicorn.access",)
 
-TAIL = {"log.level": "info", "log.logger": AUDIT}
+TAIL = f'"log.level":"info","log.logger":"{AUDIT}"}}'
 QUOTE = json.encoder.encode_basestring_ascii
 ENCODER = json.JSONEncoder(default=str, separators=(",", ":"))
 
@@ -78,8 +78,8 @@ def log_audit(message: str, fields: Mapping[str, Any]) -> None:
     """
     handlers = ROOT_LOGGER.handlers
     if len(handlers) == 1 and isinstance(own := handlers[0], _Handler) and own.is_json and _is_plain(own):
-        event = {"@timestamp": _now(), **fields, "message": message, **TAIL}
-        own.writer.write(f"{{{','.join([f'{_name(name)}:{_value(value)}' for name, value in event.items()])}}}")
+        parts = [f"{_name(name)}:{_value(value)}" for name, value in fields.items()]
+        own.writer.write(",".join((f'{{"@timestamp":"{_now()}"', *parts, f'"message":{_value(message)}', TAIL)))
     else:
         structlog.get_logger(AUDIT).info(message, **fields)
 
@@ -96,7 +96,15 @@ def _name(name: str) -> str:
 
 
 def _value(value: object) -> str:
-    return QUOTE(escape(redact(value))) if isinstance(value, str) else ENCODER.encode(_safe("", value))
+    if not isinstance(value, str):
+        return ENCODER.encode(_safe("", value))
+    return _short(value) if len(value) < SHORTEST else QUOTE(escape(redact(value)))
+
+
+@lru_cache(maxsize=1_024)
+def _short(value: str) -> str:
+    """Return a text as it is logged that is too short to be a credential; addresses, users and events come again."""
+    return QUOTE(escape(redact(value)))
 
 
 def _now() -> str:
