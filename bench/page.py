@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bench import peers, plots, report
 from bench.goals import BOUNDS
 from bench.install import FOLDER
-from bench.results import Results, value
+from bench.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +125,11 @@ def drawn(results: Results) -> Iterator[tuple[str, str]]:
     }
     for name, (key, title, across) in sweeps.items():
         series = {
-            one: [(row[key], value(row, "cpu_us")) for row in results.select(name, one) if "units" in row]
+            one: [
+                (at, figure.median)
+                for at in dict.fromkeys(row[key] for row in results.select(name, one))
+                if (figure := results.figure(name, one, "cpu_us", **{key: at})) is not None
+            ]
             for one in (peers.FLOOR.name, peers.SOCKADE.name, peers.CENTRIFUGO.name)
         }
         series = {one: line for one, line in series.items() if line}

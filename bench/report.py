@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from bench import peers, work
 from bench.goals import GOALS
-from bench.results import Figure, Results, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from bench.results import Figure, Results
 
 TITLES = {"fanout": "fan-out", "burst": "20 back to back", "echo": "echo", "handshake": "handshake", "chat": "chat"}
 WIDEST = 30
@@ -123,19 +124,16 @@ def many(results: Results) -> Table:
     """What a delivery costs with ever more subscribers, and what they cost in silence."""
     rows = []
     for server in (peers.FLOOR.name, peers.SOCKADE.name):
-        for row in results.select("many", server):
-            if "rest_server_ns" in row:
-                rows.append(
-                    [server, thousands(row["clients"]), "at rest", "", "", f"{value(row, 'rest_percent'):.2f} %"]
-                )
-            else:
-                cells = [f"{value(row, name) / scale:.{places}f}" for name, scale, places in MANY]
-                rows.append([server, thousands(row["clients"]), *cells, ""])
+        for clients in dict.fromkeys(row["clients"] for row in results.select("many", server)):
+            cpu, p99, kib = (
+                results.figure("many", server, name, clients=clients) for name in ("cpu_us", "p99_us", "kib")
+            )
+            rows.append([server, thousands(clients), spread(cpu), ms(p99), number(kib), ""])
+        if rest := results.figure("rest", server, "rest_percent"):
+            clients = results.select("rest", server)[0]["clients"]
+            rows.append([server, thousands(clients), "at rest", "", "", f"{spread(rest)} %"])
     head = ["server", "subscribers", "CPU a delivery, µs", "p99 until all have it, ms", "KiB a connection", "core"]
     return Table("many", "From few to many subscribers", head, rows)
-
-
-MANY = (("cpu_us", 1, 2), ("p99_us", 1e3, 1), ("kib", 1, 1))
 
 
 def floods(results: Results) -> Table:

@@ -31,11 +31,11 @@ def full() -> Results:
             results.rows += [row(one.name, peer.name, number) for peer in one.peers]
         results.rows += [row(name, server, number) for name in ("calm", "flood") for server in FLOODED]
         results.rows.append(row("stalls", "sockade", number, stall_wall_ms=5.0, stall_cpu_ms=2.0))
+        results.rows += [row("many", "sockade", number, clients=clients) for clients in (100, 1_000)]
+        at_rest = {"clients": 1_000, "rest_server_ns": 10_000_000, "rest_wall_ns": 1_000_000_000}
+        results.rows.append({"work": "rest", "server": "sockade", "round": number, **at_rest})
     results.rows += [row("idle", "sockade"), row("sizes", "floor", size=128), row("sizes", "sockade", size=512)]
     results.rows += [row("channels", "sockade", channels=1), row("channels", "centrifugo", channels=10)]
-    results.rows += [row("many", "sockade", clients=100), row("many", "sockade", clients=1_000, cpu_us=11)]
-    at_rest = {"clients": 1_000, "rest_server_ns": 10_000_000, "rest_wall_ns": 1_000_000_000}
-    results.rows.append({"work": "many", "server": "sockade", "round": 0, **at_rest})
     shares = {"parts": [("kernel", 60.0)], "functions": "py-spy is not installed"}
     results.profile = {"echo": shares, "fan-out": shares}
     return results
@@ -75,6 +75,15 @@ def test_the_guard_s_share_is_what_is_gone_without_it() -> None:
     figure = next(goal for goal in GOALS if goal.name == "guard").measured(results)
     assert figure is not None
     assert figure.median == pytest.approx(10)
+
+
+def test_growth_is_taken_within_each_run() -> None:
+    results = Results()
+    for number, (few, most) in enumerate(((10, 12), (20, 22), (10, 30))):
+        costs = ((100, few), (1_000, few), (10_000, most))
+        results.rows += [row("many", "sockade", number, cpu, clients=clients) for clients, cpu in costs]
+    figure = next(goal for goal in GOALS if goal.name == "growth").measured(results)
+    assert figure == Figure(1.2, 1.1, 3)
 
 
 def test_every_goal_has_a_figure_in_full_results() -> None:
