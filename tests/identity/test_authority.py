@@ -422,6 +422,64 @@ async def test_what_another_process_ended_is_picked_up_by_the_next_poll(here: Wo
     assert await verified(here, bearer(tokens), None) == "revoked"
 
 
+async def test_the_store_is_asked_when_its_version_changed_and_now_and_then(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 42."""
+    sessions = [session_of((await here.cookie()).identity) for _ in range(2)]
+    version: object = 1
+    monkeypatch.setattr(here.database, "version", lambda: version)
+    authority = here.again()
+    await authority.poll()
+    other = here.again()
+    await other.end_session("ana", sessions[0])
+    here.clock.step(1)
+    await authority.poll()
+    assert not authority.is_ended(sessions[0])
+    version = 2
+    here.clock.step(1)
+    await authority.poll()
+    assert authority.is_ended(sessions[0])
+    # A version that tells nothing new is not believed for long.
+    await other.end_session("ana", sessions[1])
+    here.clock.step(4)
+    await authority.poll()
+    assert not authority.is_ended(sessions[1])
+    here.clock.step(1)
+    await authority.poll()
+    assert authority.is_ended(sessions[1])
+
+
+async def test_a_version_that_is_unknown_has_the_store_asked_each_time(here: World) -> None:
+    """Case 42."""
+    session = session_of((await here.cookie()).identity)
+    assert here.database.version() is None  # just written
+    for _ in range(2):
+        await here.authority.poll()
+    await here.again().end_session("ana", session)
+    await here.authority.poll()
+    assert here.authority.is_ended(session)
+
+
+async def test_who_is_signed_in_stays_known_while_nothing_is_committed(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(here.database, "version", lambda: 1)
+    authority = here.again()
+    tokens = await here.tokens()
+    await authority.poll()
+
+    async def asked(since: float) -> dict[SessionId, str]:
+        raise AssertionError
+
+    monkeypatch.setattr(here.database.sessions, "ended_since", asked)
+    here.clock.step(4.9)
+    await authority.poll()
+    here.clock.step(9)
+    answer = await authority.verify(bearer(tokens), origin=None)
+    assert isinstance(answer, Identity)
+
+
 @pytest.mark.parametrize("jump", [-3_600, 3_600])
 async def test_a_jump_of_the_wall_clock_loses_no_ending(
     here: World, monkeypatch: pytest.MonkeyPatch, jump: float

@@ -18,6 +18,7 @@ HTTP = "tests/doors/test_http.py"
 CERTIFICATES = "tests/doors/test_certificates.py"
 SETTINGS = "tests/test_settings.py"
 CHECK = "tests/cli/test_check.py"
+RELOAD = "tests/doors/test_reload.py"
 DATABASE = "tests/storage/test_database.py"
 
 Row = tuple[str, str, str, str, str]
@@ -347,6 +348,17 @@ START: tuple[Row, ...] = (
         "if False:",
         SETTINGS,
     ),
+    ("commits of others", "identity/endings.py", "version == self._seen and ", "", f"{AUTHORITY} -k version"),
+    ("a store that says nothing", "identity/endings.py", "version is not None and ", "", f"{AUTHORITY} -k version"),
+    ("asked now and then", "identity/endings.py", " and asked_at < self._ask_by:", ":", f"{AUTHORITY} -k version"),
+    (
+        "two commits at one time",
+        "storage/database.py",
+        "if time.time() - written_at > SETTLED_SECONDS else None",
+        "",
+        f"{DATABASE} -k version",
+    ),
+    ("renewal in time", "doors/reload.py", " and now < self._judge_at:", ":", RELOAD),
     ("mode of the database", "storage/database.py", "        path.chmod(0o600)\n", "", f"{DATABASE} -k from_elsewhere"),
     ("mode of what is written", "doors/certificates.py", "0o600", "0o644", CERTIFICATES),
 )

@@ -1,4 +1,5 @@
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from sockade.errors import StartError, StorageError
-from sockade.storage.database import Database
+from sockade.storage.database import Database, file_of, parse_url
 from sockade.storage.migrate import migrate
 from sockade.storage.tables import METADATA
 from tests.contracts.records import user
@@ -43,6 +44,42 @@ async def test_a_second_opening_finds_what_the_first_wrote(tmp_path: Path) -> No
         database = await Database.open(tmp_path)
         assert await database.users.add(user()) is expected
         await database.close()
+
+
+def age(folder: Path) -> None:
+    """Let the last write be long ago."""
+    for path in folder.iterdir():
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+
+
+async def test_a_commit_of_whichever_process_makes_another_version(tmp_path: Path) -> None:
+    database, other = await Database.open(tmp_path), await Database.open(tmp_path)
+    assert database.version() is None  # just written: the next write need not change the time
+    age(tmp_path)
+    before = database.version()
+    assert before is not None
+    assert await database.users.get("ada") is None
+    assert database.version() == before
+    assert await other.users.add(user())
+    assert database.version() is None
+    age(tmp_path)
+    assert database.version() not in (None, before)
+    (tmp_path / "sockade.db").unlink()
+    assert database.version() is None
+    await other.close()
+    await database.close()
+
+
+async def test_a_version_is_told_of_open_databases_in_files_only(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path)
+    age(tmp_path)
+    assert database.version() is not None
+    await database.close()
+    age(tmp_path)
+    assert database.version() is None
+    assert file_of(parse_url("postgresql://localhost/sockade")) is None
+    assert file_of(parse_url("sqlite://")) is None
+    assert file_of(parse_url(f"sqlite:///{tmp_path}/a.db")) == tmp_path / "a.db"
 
 
 async def test_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:

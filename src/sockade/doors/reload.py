@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 RELOAD_SECONDS = 2.0
 """How often the files are looked at."""
+RENEWAL_SECONDS = 60.0
+"""How often it is looked whether the local certificate has come near its end, though its files are what they were."""
 
 State = tuple[tuple[int, int, int] | None, ...]
 
@@ -58,13 +60,18 @@ class CurrentContext:
         self.pair = pair_for(settings, clock.wall())
         self._used = self._state()
         self._refused: State | None = None
+        self._judge_at = clock.wall() + RENEWAL_SECONDS
         self.context: ssl.SSLContext = server_context(settings, self.pair)
 
     def refresh(self) -> None:
         """Renew the local pair when it is due, and load whatever changed."""
-        state: State | None = None
+        state, now = self._state(), self._clock.wall()
+        if state == self._used and now < self._judge_at:
+            self._refused = None
+            return
         try:
-            self.pair = pair_for(self._settings, self._clock.wall())
+            self._judge_at = now + RENEWAL_SECONDS
+            self.pair = pair_for(self._settings, now)
             # Looked at before it is read: what changes in between is seen the next time.
             state = self._state()
             if state == self._used:

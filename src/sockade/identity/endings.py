@@ -19,6 +19,8 @@ OVERLAP_SECONDS = 15.0
 """How long a commit of another process may take: longer than a writer waits for the database."""
 STALE_SECONDS = 10.0
 """What was learned longer ago is not relied on any more."""
+ASK_SECONDS = 5.0
+"""How often the store is asked though nothing was committed, so that one that fails is noticed."""
 
 
 class Endings:
@@ -31,8 +33,12 @@ class Endings:
         *,
         remember_seconds: float,
         also: Callable[[], Awaitable[frozenset[SessionId]]] | None = None,
+        version: Callable[[], object | None] = lambda: None,
     ) -> None:
-        """`also` learns what else was taken back, and returns the sessions whose connections that closes."""
+        """`also` learns what else was taken back, and returns the sessions whose connections that closes.
+
+        `version` is the store's: where it is the same as the last time, there is nothing to learn.
+        """
         self._store = store
         self._clock = clock
         self._remember = remember_seconds + OVERLAP_SECONDS
@@ -40,6 +46,9 @@ class Endings:
         self._callbacks: list[Callable[[frozenset[SessionId]], None]] = []
         self._known_until = clock.wall() - self._remember
         self._also = also
+        self._version = version
+        self._seen: object | None = None
+        self._ask_by = -float("inf")
         self._learned_at = -float("inf")
 
     def is_ended(self, session: SessionId) -> bool:
@@ -62,6 +71,11 @@ class Endings:
     async def learn(self) -> None:
         """Pick up what was ended by whichever process since the last time. Raises `StorageError`."""
         now, asked_at = self._clock.wall(), self._clock.monotonic()
+        version = self._version()
+        if version is not None and version == self._seen and asked_at < self._ask_by:
+            self._learned_at = asked_at
+            self._forget()
+            return
         # A wall clock that was set back must not open a gap.
         ended = await self._store.ended_since(min(self._known_until, now) - OVERLAP_SECONDS)
         self._known_until = now
@@ -70,6 +84,7 @@ class Endings:
             self.close(await self._also())
         # Counted from before the question: what was ended while it was under way may be missing from the answer.
         self._learned_at = asked_at
+        self._seen, self._ask_by = version, asked_at + ASK_SECONDS
         self._forget()
 
     async def ensure_fresh(self) -> None:

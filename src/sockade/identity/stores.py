@@ -252,6 +252,10 @@ class LinkStore(Protocol):
 class Store(Protocol):
     """All of it."""
 
+    def version(self) -> object | None:
+        """Return what differs after each commit, of whichever process; None where only asking tells."""
+        ...
+
     @property
     def users(self) -> UserStore:
         """The users."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ FILE_NAME = "sockade.db"
 BUSY_MILLISECONDS = 5_000
 """How long a writer waits for another process's transaction."""
 READERS = 4
+SETTLED_SECONDS = 3.0
+"""How long ago the last write must be for the next one to change a file's time: FAT counts in steps of two seconds."""
 ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 FAILURES = (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError)
 
@@ -43,9 +46,11 @@ FAILURES = (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError)
 class Database:
     """An open database with its stores; implements `identity.stores.Store`."""
 
-    def __init__(self, readers: AsyncEngine, writers: AsyncEngine) -> None:
+    def __init__(self, readers: AsyncEngine, writers: AsyncEngine, file: Path | None = None) -> None:
+        """`file` is where it is, if it is one."""
         self._readers = readers
         self._writers = writers
+        self._files = (file, file.with_name(f"{file.name}-wal")) if file is not None else ()
         self._closed = False
         self.users = SqlUsers(self)
         self.sessions = SqlSessions(self)
@@ -60,7 +65,7 @@ class Database:
         """
         url = sqlite_url(where) if isinstance(where, Path) else parse_url(where)
         try:
-            database = cls(*engines(url))
+            database = cls(*engines(url), file_of(url))
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
             raise StartError(f"The database {url.render_as_string()} cannot be used: {error}") from error
         try:
@@ -79,6 +84,18 @@ class Database:
         self._closed = True
         await self._readers.dispose()
         await self._writers.dispose()
+
+    def version(self) -> object | None:
+        """Return what differs after each commit, of whichever process; None where only asking tells.
+
+        A commit is appended to SQLite's write-ahead log, or is written into the file itself.
+        """
+        states = [_state(file) for file in self._files]
+        if self._closed or not states or states[0] is None:
+            return None
+        # A file system tells the times of two writes apart only if enough lies between them.
+        written_at = max(state[1] for state in states if state is not None) / 1e9
+        return tuple(states) if time.time() - written_at > SETTLED_SECONDS else None
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -124,6 +141,19 @@ def sqlite_url(data_dir: Path) -> URL:
     except OSError as error:
         raise StartError(f"The database {path} cannot be opened: {error.strerror}.") from error
     return make_url("sqlite+aiosqlite://").set(database=str(path))
+
+
+def file_of(url: URL) -> Path | None:
+    """Return the file of a database that is one."""
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def _state(file: Path) -> tuple[int, int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def parse_url(text: str) -> URL:
