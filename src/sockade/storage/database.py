@@ -37,8 +37,9 @@ FILE_NAME = "sockade.db"
 BUSY_MILLISECONDS = 5_000
 """How long a writer waits for another process's transaction."""
 READERS = 4
-SETTLED_SECONDS = 3.0
-"""How long ago the last write must be for the next one to change a file's time: FAT counts in steps of two seconds."""
+SETTLED_SECONDS = 10.0
+"""How long ago the last write must be: a commit can be read only when the disk has it, which may take a while, and a
+file system tells the times of two writes apart only if enough lies between them."""
 ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 FAILURES = (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError)
 
@@ -93,7 +94,6 @@ class Database:
         states = [_state(file) for file in self._files]
         if self._closed or not states or states[0] is None:
             return None
-        # A file system tells the times of two writes apart only if enough lies between them.
         written_at = max(state[1] for state in states if state is not None) / 1e9
         return tuple(states) if time.time() - written_at > SETTLED_SECONDS else None
 
