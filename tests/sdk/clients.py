@@ -267,8 +267,14 @@ class Python(Sdk):
         self._tokens.put_nowait(token)
 
     async def end(self) -> None:
-        if hasattr(self, "_client"):
-            await self._client.disconnect()
+        if not hasattr(self, "_client"):
+            return
+        opening = self._client._open_task
+        await self._client.disconnect()
+        # The SDK opens and closes connections in tasks that nobody waits for: the test's loop must not end before.
+        async with asyncio.timeout(SECONDS):
+            while tasks := [task for task in (*self._client._background_tasks, opening) if task and not task.done()]:
+                await asyncio.wait(tasks)
 
 
 CLIENT_EVENTS = (
