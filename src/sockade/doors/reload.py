@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sockade.doors.certificates import pair_for, server_context
 from sockade.errors import StartError
 from sockade.exposure import networks_in
+from sockade.files import FileState, states_of
 from sockade.guard.addresses import AddressRules, NetworkSet
 
 if TYPE_CHECKING:
@@ -29,22 +30,9 @@ RELOAD_SECONDS = 2.0
 RENEWAL_SECONDS = 60.0
 """How often it is looked whether the local certificate has come near its end, though its files are what they were."""
 
-State = tuple[tuple[int, int, int] | None, ...]
+States = tuple[FileState | None, ...]
 
 logger = logging.getLogger("sockade.reload")
-
-
-def state_of(*paths: Path | None) -> State:
-    """Return what changes when one of some files is replaced, rewritten or removed."""
-    return tuple(_state(path) for path in paths if path is not None)
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 class CurrentContext:
@@ -59,7 +47,7 @@ class CurrentContext:
         self._clock = clock
         self.pair = pair_for(settings, clock.wall())
         self._used = self._state()
-        self._refused: State | None = None
+        self._refused: States | None = None
         self._judge_at = clock.wall() + RENEWAL_SECONDS
         self.context: ssl.SSLContext = server_context(settings, self.pair)
 
@@ -87,8 +75,8 @@ class CurrentContext:
             self._used, self._refused = state, None
             logger.info("certificate replaced; new connections use it")
 
-    def _state(self) -> State:
-        return state_of(self.pair.certificate, self.pair.key, self._settings.tls.client_ca)
+    def _state(self) -> States:
+        return states_of(self.pair.certificate, self.pair.key, self._settings.tls.client_ca)
 
 
 class CurrentAddresses:
@@ -117,8 +105,8 @@ class CurrentAddresses:
         logger.info("address lists replaced; they hold for open connections too")
         return True
 
-    def _state(self) -> State:
-        return state_of(self._settings.allow_file, self._settings.deny_file)
+    def _state(self) -> States:
+        return states_of(self._settings.allow_file, self._settings.deny_file)
 
 
 def rules_of(settings: AddressSettings) -> AddressRules:

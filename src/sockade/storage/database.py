@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sockade.errors import StartError, StorageError
+from sockade.files import states_of
 from sockade.storage.links import SqlLinks
 from sockade.storage.migrate import migrate
 from sockade.storage.revocations import SqlRevocations
@@ -91,11 +92,11 @@ class Database:
 
         A commit is appended to SQLite's write-ahead log, or is written into the file itself.
         """
-        states = [_state(file) for file in self._files]
+        states = states_of(*self._files)
         if self._closed or not states or states[0] is None:
             return None
-        written_at = max(state[1] for state in states if state is not None) / 1e9
-        return tuple(states) if time.time() - written_at > SETTLED_SECONDS else None
+        written_at = max(state.modified_ns for state in states if state is not None) / 1e9
+        return states if time.time() - written_at > SETTLED_SECONDS else None
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -146,14 +147,6 @@ def sqlite_url(data_dir: Path) -> URL:
 def file_of(url: URL) -> Path | None:
     """Return the file of a database that is one."""
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
-
-
-def _state(file: Path) -> tuple[int, int, int] | None:
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def parse_url(text: str) -> URL:
