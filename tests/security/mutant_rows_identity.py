@@ -208,6 +208,16 @@ STORED: tuple[Row, ...] = (
         "        if False:\n",
         f"{AUTH} -k buy_the_next",
     ),
+    ("commits of others", "identity/endings.py", "version == self._seen and ", "", f"{AUTHORITY} -k version"),
+    ("a store that says nothing", "identity/endings.py", "version is not None and ", "", f"{AUTHORITY} -k version"),
+    ("asked now and then", "identity/endings.py", " and asked_at < self._ask_by:", ":", f"{AUTHORITY} -k version"),
+    (
+        "two commits at one time",
+        "storage/database.py",
+        "if time.time() - written_at > SETTLED_SECONDS else None",
+        "",
+        f"{DATABASE} -k version",
+    ),
 )
 
 ENDPOINTS: tuple[Row, ...] = (
@@ -347,16 +357,6 @@ START: tuple[Row, ...] = (
         "if getattr(limits, key) < limits.message_bytes:",
         "if False:",
         SETTINGS,
-    ),
-    ("commits of others", "identity/endings.py", "version == self._seen and ", "", f"{AUTHORITY} -k version"),
-    ("a store that says nothing", "identity/endings.py", "version is not None and ", "", f"{AUTHORITY} -k version"),
-    ("asked now and then", "identity/endings.py", " and asked_at < self._ask_by:", ":", f"{AUTHORITY} -k version"),
-    (
-        "two commits at one time",
-        "storage/database.py",
-        "if time.time() - written_at > SETTLED_SECONDS else None",
-        "",
-        f"{DATABASE} -k version",
     ),
     ("renewal in time", "doors/reload.py", " and now < self._judge_at:", ":", RELOAD),
     ("mode of the database", "storage/database.py", "        path.chmod(0o600)\n", "", f"{DATABASE} -k from_elsewhere"),

@@ -12,9 +12,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.utils import get_local_addr, is_ssl
 
 from sockade.doors.refusals import record_refusal, refusal_response
 from sockade.guard.handshake import Handshake, Head, Refuse
@@ -95,12 +93,7 @@ class HttpDoor(HttpToolsProtocol):
     # What the TLS transport calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        # As uvicorn's own, save that the kernel is not asked for addresses: the client's is known, and the server's is
-        # for the HTTP application alone.
-        self.connections.add(self)
-        self.transport = transport
-        self.flow = FlowControl(transport)
-        self.scheme = "https" if is_ssl(transport) else "http"
+        super().connection_made(transport)
         if self._peer.dropped:
             transport.abort()
             return
@@ -181,9 +174,6 @@ class HttpDoor(HttpToolsProtocol):
             self._stop(refusal)
         # Limits, lists and logs of the HTTP application see whom a trusted proxy speaks for.
         self.scope["client"] = (self._peer.client, 0)
-        if not self.parser.should_upgrade():
-            self.server = self.server or get_local_addr(self.transport)
-            self.scope["server"] = self.server
         super().on_headers_complete()
         self._phase = Phase.BODY
         self._expect(self._began + self._limits.handshake_seconds)
@@ -327,7 +317,7 @@ class HttpDoor(HttpToolsProtocol):
         due = min(self._incoming_due, self._response_due)
         if self._deadline is not None:
             if self._deadline.when() <= due < math.inf:
-                return  # It is looked again when the timer is due: setting another one costs more than the request.
+                return  # When the timer is due, it is looked again.
             self._deadline.cancel()
         self._look_at(due)
 

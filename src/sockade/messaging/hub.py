@@ -125,7 +125,8 @@ class Hub:
         if room is not None and room.members:
             if not room.unsent:
                 self._dirty_rooms.append(room)
-                self._flush_soon()
+                if not self.flush_due:
+                    self._flush_soon()
             room.unsent.append((frame(message), but))
 
     def flush_soon(self, connection: Connection) -> None:
@@ -135,9 +136,8 @@ class Hub:
             self._flush_soon()
 
     def _flush_soon(self) -> None:
-        if not self.flush_due:
-            self.flush_due = True
-            self.loop.call_soon(self.flush)
+        self.flush_due = True
+        self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Hand everything that is queued to the transports, which run none of the application's code meanwhile.
@@ -145,14 +145,12 @@ class Hub:
         Connections come first: what they have in their outboxes was queued before what is left to their rooms.
         """
         self.flush_due = False
-        if self._dirty:
-            dirty, self._dirty = self._dirty, []
-            for connection in dirty:
-                connection.flush()
-        if self._dirty_rooms:
-            rooms, self._dirty_rooms = self._dirty_rooms, []
-            for room in rooms:
-                room.flush()
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+        rooms, self._dirty_rooms = self._dirty_rooms, []
+        for room in rooms:
+            room.flush()
 
     # Deadlines.
 

@@ -104,7 +104,7 @@ def _value(value: object) -> str:
 @lru_cache(maxsize=1_024)
 def _short(value: str) -> str:
     """Return a text as it is logged that is too short to be a credential; addresses, users and events come again."""
-    return QUOTE(escape(redact(value)))
+    return QUOTE(escape(value))
 
 
 def _now() -> str:
