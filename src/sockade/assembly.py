@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 from typing import TYPE_CHECKING
 
 from sockade.doors.reload import CurrentContext
@@ -25,15 +23,8 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from sockade.clock import Clock
-    from sockade.doors.listener import Connect
     from sockade.messaging.application import Sockade
     from sockade.settings import Settings
-
-
-INCOMING_BYTES, OUTGOING_BYTES = 16_384 + 512, 2 * (16_384 + 512)
-"""What aiofastnet would hold for each connection if it no longer knew `certificates.SOCKET_BIO`: room for a whole TLS
-record, and for two that leave together. Its own 256 KiB each make two mappings a connection, of which the system gives
-a process 65,530 (vm.max_map_count)."""
 
 
 def declare_channels(settings: Settings, application: Sockade) -> None:
@@ -102,18 +93,3 @@ def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] 
             raise SettingsError(["server.loop is uvloop, which is not installed; install it or set auto."]) from None
         return None
     return uvloop.new_event_loop
-
-
-def connector(settings: Settings, loop: asyncio.AbstractEventLoop) -> Connect:
-    """Return what runs TLS on an accepted socket: aiofastnet where it is installed and wanted, else the loop."""
-    if settings.server.fast:
-        try:
-            return functools.partial(
-                importlib.import_module("aiofastnet").connect_accepted_socket,
-                loop,
-                ssl_incoming_bio_size=INCOMING_BYTES,
-                ssl_outgoing_bio_size=OUTGOING_BYTES,
-            )
-        except ImportError:
-            pass
-    return loop.connect_accepted_socket

@@ -17,13 +17,14 @@ from sockade.api.application import http_application
 from sockade.api.auth import auth_routes
 from sockade.api.endpoint import Desk
 from sockade.api.server_api import NodeFacts, admin_limits, server_api_routes
-from sockade.assembly import admin_context, authority_of, connector, declare_channels, loop_factory, policy_of, taken
+from sockade.assembly import admin_context, authority_of, declare_channels, loop_factory, policy_of, taken
 from sockade.brokers.memory import MemoryBroker
 from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
 from sockade.chat import chat_application
 from sockade.clock import SystemClock
 from sockade.doors.admission import Admission
+from sockade.doors.connect import connector
 from sockade.doors.http import HttpDoor, http_config
 from sockade.doors.listener import Listener
 from sockade.doors.ports import bind
@@ -212,7 +213,7 @@ class Server:
             lambda: self.addresses.rules,
             lambda: self.tls.context,
             self.door(),
-            connector(settings, self.loop),
+            connector(self.loop, fast=settings.server.fast),
             self.audit,
             self.clock,
         )
@@ -285,7 +286,7 @@ class Server:
             (lambda: local) if is_loopback(admin.host) else (lambda: self.addresses.rules),
             (lambda: self.admin_tls.context) if admin.tls else None,
             lambda peer: HttpDoor(config, self.http_state, peer, admission, limits, self.audit, self.loop),
-            connector(settings, self.loop) if admin.tls else self.loop.connect_accepted_socket,
+            connector(self.loop, fast=settings.server.fast) if admin.tls else self.loop.connect_accepted_socket,
             self.audit,
             self.clock,
         )

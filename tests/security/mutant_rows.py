@@ -23,6 +23,7 @@ SERVER_API = "tests/api/test_server_api.py"
 ADMIN = "tests/security/test_admin.py"
 SECRETS = "tests/security/test_secrets.py"
 LOAD = "tests/security/test_load.py"
+CONNECT = "tests/doors/test_connect.py"
 HEADS = "tests/security/test_heads.py"
 TRANSPORT = "tests/security/test_transport.py"
 HTTP = "tests/doors/test_http.py"
@@ -753,6 +754,20 @@ DURABLE: tuple[Row, ...] = (
 
 # What is remembered to be faster, and must not remember more than it may.
 MEMORY: tuple[Row, ...] = (
+    (
+        "memory: buffers of a connection",
+        "doors/connect.py",
+        "INCOMING_BYTES, OUTGOING_BYTES = 1_024, 6_144",
+        "INCOMING_BYTES, OUTGOING_BYTES = 16_384, 16_384",
+        f"{LOAD} -k keeps_little",
+    ),
+    (
+        "memory: a handshake given up",
+        "doors/connect.py",
+        "            transport.close()\n            raise",
+        "            raise",
+        f"{CONNECT} -k gives_up",
+    ),
     (
         "memory: the key of a good token",
         "identity/tokens.py",

@@ -47,10 +47,6 @@ CIPHERS = ":".join(
 )
 
 
-SOCKET_BIO = "_aiofastnet_force_socket_bio"
-"""aiofastnet's own switch, undocumented: let OpenSSL read and write the socket itself."""
-
-
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A certificate with its chain and its key, as PEM files; `authority` is the local CA if that signed it."""
@@ -156,10 +152,11 @@ def server_context(settings: Settings, pair: Pair) -> ssl.SSLContext:
     # Compression leaks secrets by length (CRIME); renegotiation costs the server more than the client.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.options &= ~ssl.OP_NO_TICKET
+    # Workarounds for clients of long ago, which have no names of their own in Python: CPython 3.11.2 makes a member of
+    # the enumeration anew at each look at the options, and aiofastnet looks with each connection.
+    context.options &= ~ssl.OP_ALL
     # A client resumes one connection; each ticket costs as much as a tenth of the handshake.
     context.num_tickets = 1
-    # Without it aiofastnet keeps two buffers of 16 KiB and more for each connection, and they are most of its memory.
-    setattr(context, SOCKET_BIO, True)
     context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_cert_chain(pair.certificate, pair.key, password=_no_password)

@@ -28,15 +28,14 @@ from sockade.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from sockade.clock import Clock
+    from sockade.doors.connect import Connect
     from sockade.guard.addresses import AddressRules
     from sockade.guard.handshake import Head
     from sockade.protocol.events import AuditLog
     from sockade.settings import LimitSettings
-
-    Connect = Callable[..., Awaitable[tuple[asyncio.BaseTransport, asyncio.BaseProtocol]]]
 
 ACCEPTS_A_TURN = 64
 """A flood of connects must not keep the loop from those that are open."""

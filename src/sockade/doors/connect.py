@@ -1,0 +1,74 @@
+"""Makes the transport of an accepted socket: aiofastnet's where it is installed and wanted, else the loop's own."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+    import ssl
+    from collections.abc import Awaitable, Callable
+
+    Connect = Callable[..., Awaitable[tuple[asyncio.BaseTransport, asyncio.BaseProtocol]]]
+
+INCOMING_BYTES, OUTGOING_BYTES = 1_024, 6_144
+"""What aiofastnet keeps for each connection, and takes from or gives to the system in one call: more than most
+messages, or those of one tick together, are. What is larger takes more calls."""
+
+
+def connector(loop: asyncio.AbstractEventLoop, *, fast: bool) -> Connect:
+    """Return what makes the transport of an accepted socket, with a server's TLS if it is given a context.
+
+    It takes what `loop.connect_accepted_socket` takes, returns the transport with its protocol once the TLS handshake
+    is done, and raises as that does.
+    """
+    if fast:
+        try:
+            library = importlib.import_module("aiofastnet")
+            from_socket = importlib.import_module("aiofastnet.ssl_transport")
+        except ImportError:
+            return loop.connect_accepted_socket
+        if from_socket.SSLEngineDirect is not None:  # None where Python has OpenSSL in itself
+            return fast_connector(loop, library.connect_accepted_socket, from_socket.SSLTransport_Socket)
+    return loop.connect_accepted_socket
+
+
+def fast_connector(loop: asyncio.AbstractEventLoop, connect_plain: Connect, tls_transport: Any) -> Connect:
+    """Return a connector that gives aiofastnet's TLS small buffers: its own function insists on 16 KiB and more."""
+
+    async def connect(
+        door: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        *,
+        ssl: ssl.SSLContext | None = None,
+        ssl_handshake_timeout: float = 0.0,
+        ssl_shutdown_timeout: float = 0.0,
+    ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        if ssl is None:
+            return await connect_plain(loop, door, sock)
+        done = loop.create_future()
+        protocol = door()
+        transport = tls_transport(
+            loop,
+            protocol,
+            ssl,
+            server_side=True,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            ssl_incoming_bio_size=INCOMING_BYTES,
+            ssl_outgoing_bio_size=OUTGOING_BYTES,
+            sock=sock,
+            waiter=done,
+        )
+        try:
+            await done
+        except BaseException:
+            transport.close()
+            raise
+        finally:
+            del done  # It holds the error, and the error's traceback this frame.
+        return transport, protocol
+
+    return connect

@@ -1,0 +1,113 @@
+"""What makes the transport of an accepted socket: whole messages through small buffers, and the loop's own instead."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import sys
+import time
+from typing import TYPE_CHECKING, cast
+
+import pytest
+import uvloop
+
+from sockade.doors.certificates import ensure_local_pair, server_context
+from sockade.doors.connect import INCOMING_BYTES, OUTGOING_BYTES, connector
+from sockade.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LARGE = bytes(range(256)) * 4_000
+WAIT = 10
+
+
+class Echo(asyncio.Protocol):
+    """Sends back what it reads."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.WriteTransport", transport)  # aiofastnet's is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+@pytest.fixture
+def contexts(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return a server's context, and that of a client who trusts it."""
+    pair = ensure_local_pair(tmp_path / "data", (), time.time())
+    return server_context(Settings(), pair), ssl.create_default_context(cafile=pair.authority)
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def runner(request: pytest.FixtureRequest) -> asyncio.Runner:
+    return asyncio.Runner(loop_factory=request.param)
+
+
+async def echoed(server: ssl.SSLContext | None, client: ssl.SSLContext | None, data: bytes) -> bytes:
+    """Send data through one connection, and return what came back."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    times = {"ssl_handshake_timeout": WAIT, "ssl_shutdown_timeout": WAIT} if server else {}
+    accepted = asyncio.ensure_future(connector(loop, fast=True)(Echo, ours, ssl=server, **times))
+    reader, writer = await asyncio.open_connection(
+        sock=theirs, ssl=client, server_hostname="localhost" if client else None
+    )
+    transport, protocol = await asyncio.wait_for(accepted, WAIT)
+    assert isinstance(protocol, Echo)
+    writer.write(data)
+    back = await asyncio.wait_for(reader.readexactly(len(data)), WAIT)
+    writer.transport.abort()
+    transport.close()
+    return back
+
+
+@pytest.mark.parametrize("size", [1, INCOMING_BYTES, OUTGOING_BYTES, 16_384, len(LARGE)])
+def test_whatever_its_size_a_message_is_whole(
+    runner: asyncio.Runner, contexts: tuple[ssl.SSLContext, ssl.SSLContext], size: int
+) -> None:
+    with runner:
+        assert runner.run(echoed(*contexts, LARGE[:size])) == LARGE[:size]
+
+
+def test_without_a_context_it_is_plain(runner: asyncio.Runner) -> None:
+    with runner:
+        assert runner.run(echoed(None, None, LARGE)) == LARGE
+
+
+async def test_a_handshake_that_fails_is_an_error_and_closes(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    connect = connector(asyncio.get_running_loop(), fast=True)
+    with pytest.raises(ssl.SSLError):
+        await connect(Echo, ours, ssl=contexts[0], ssl_handshake_timeout=WAIT, ssl_shutdown_timeout=WAIT)
+    await asyncio.sleep(0)
+    assert ours.fileno() == -1
+    theirs.close()
+
+
+async def test_who_gives_up_waiting_closes(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    connect = connector(asyncio.get_running_loop(), fast=True)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(
+            connect(Echo, ours, ssl=contexts[0], ssl_handshake_timeout=WAIT, ssl_shutdown_timeout=WAIT), 0.1
+        )
+    await asyncio.sleep(0)
+    assert ours.fileno() == -1
+    theirs.close()
+
+
+async def test_the_loop_does_it_where_aiofastnet_is_unwanted_missing_or_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    assert connector(loop, fast=True) != loop.connect_accepted_socket
+    assert connector(loop, fast=False) == loop.connect_accepted_socket
+    monkeypatch.setattr("aiofastnet.ssl_transport.SSLEngineDirect", None)
+    assert connector(loop, fast=True) == loop.connect_accepted_socket
+    monkeypatch.setitem(sys.modules, "aiofastnet", None)
+    assert connector(loop, fast=True) == loop.connect_accepted_socket
