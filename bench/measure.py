@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from websockets.exceptions import WebSocketException
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from bench.peers import Peer
 
 DRIVER_SECONDS = 240
+TURNS = 10
+"""So many turns has each server in a round of what is done side by side."""
 # One server that fails must not cost what was measured of the others.
 FAILURES = (install.AbsentError, OSError, TimeoutError, WebSocketException)
 
@@ -39,6 +43,15 @@ class Options:
     many: int = 10_000
     only: frozenset[str] = frozenset()
     servers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one driver does: the name of the work, whom it asks, and the driver's options."""
+
+    name: str
+    peer: Peer
+    words: dict[str, Any]
 
 
 @dataclass
@@ -90,13 +103,42 @@ class Bench:
         self.results.rows += rows
         return rows
 
+    def in_turn(self, tasks: list[Task], number: int) -> None:
+        """Let tasks be done in short turns, A B C, A B C, each with the connections it opened at first.
+
+        Each turn of a task becomes a row, to be compared with the same turn of the others: seconds later the machine is
+        no longer what it was. Who fails takes no further part; the reason is kept.
+        """
+        with ExitStack() as stack:
+            working: list[tuple[Task, TurnedDriver]] = []
+            for task in tasks:
+                server = self.running.get(task.peer) if self.wants(task.peer) else None
+                if server is not None:
+                    driver = TurnedDriver(self.command(server, {**task.peer.options, **task.words}, TURNS + 1), server)
+                    working.append((task, stack.enter_context(driver)))
+            for turn in range(-1, TURNS):
+                for task, driver in list(working):
+                    try:
+                        row = driver.turn()
+                    except FAILURES as error:
+                        self.results.absent[f"{task.peer.name}, {task.name}"] = str(error) or type(error).__name__
+                        working.remove((task, driver))
+                        continue
+                    row.update(work=task.name, server=task.peer.name, round=number, turn=turn)
+                    if turn >= 0:  # in the first, all opened and got warm
+                        self.results.rows.append(row)
+
+    def command(self, server: Server, words: dict[str, Any], turns: int = 0) -> list[str | Path]:
+        """Return the words that start the driver for a server, in so many turns if it is told a number."""
+        told = {"port": server.port, "pid": server.pid, "clients": self.options.clients, "turns": turns, **words}
+        told.setdefault("seconds", self.options.seconds / (TURNS if turns else 1))
+        return machine.pinned(machine.DRIVER_CORE, self.driver, *(f"{name}={it}" for name, it in told.items()))
+
     def rows(self, server: Server, words: dict[str, Any]) -> list[Row]:
         """Run the driver against a server and return its rows. Raises AbsentError if either fails."""
-        told = {"port": server.port, "pid": server.pid, "clients": self.options.clients, **words}
-        told.setdefault("seconds", self.options.seconds)
-        probe = Probe(server) if told.pop("stalls", False) else None
-        command = machine.pinned(machine.DRIVER_CORE, self.driver, *(f"{name}={it}" for name, it in told.items()))
-        environment = {**os.environ, "DRIVER_TOKEN": server.token()}
+        words = dict(words)
+        probe = Probe(server) if words.pop("stalls", False) else None
+        command, environment = self.command(server, words), driver_environment(server)
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=DRIVER_SECONDS, env=environment)
         except subprocess.TimeoutExpired:
@@ -107,6 +149,48 @@ class Bench:
         if probe is not None:
             rows[-1].update(probe.stop(rows[-1]))
         return rows
+
+
+class TurnedDriver:
+    """The driver at one server, which works when it is told to and keeps its connections between."""
+
+    def __init__(self, command: list[str | Path], server: Server) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=driver_environment(server),
+        )
+        self._late = Timer(DRIVER_SECONDS, self._process.kill)
+
+    def __enter__(self) -> TurnedDriver:
+        self._late.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+        self._late.cancel()
+
+    def turn(self) -> Row:
+        """Let it work once, and return what it found. Raises AbsentError where it failed."""
+        pipes = self._process
+        assert pipes.stdin is not None
+        assert pipes.stdout is not None
+        assert pipes.stderr is not None
+        with suppress(BrokenPipeError):  # where it has failed, it says why
+            pipes.stdin.write("\n")
+            pipes.stdin.flush()
+        line = pipes.stdout.readline()
+        if not line:
+            raise install.AbsentError(install.told(pipes.stderr.read().partition("\n")[0]))
+        row: Row = json.loads(line)
+        return row
+
+
+def driver_environment(server: Server) -> dict[str, str]:
+    return {**os.environ, "DRIVER_TOKEN": server.token()}
 
 
 class Probe:

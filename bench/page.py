@@ -72,9 +72,9 @@ def how(results: Results) -> str:
     """Say how the figures were made."""
     options = results.options
     return (
-        f"`make bench-docs` wrote the figures of this page: {options['rounds']} rounds of {options['seconds']:g} s, "
-        f"{options['clients']} clients, {options.get('took_seconds', 0) // 60} minutes in all, beginning at a load "
-        f"average of {options.get('load', 0)}. Medians; in brackets the lowest and the highest round.\n"
+        f"`make bench-docs` wrote the figures of this page: {options['rounds']} rounds of {options['seconds']:g} s for "
+        f"each server, {options['clients']} clients, {options.get('took_seconds', 0) // 60} minutes in all, beginning "
+        f"at a load average of {options.get('load', 0)}. Medians; in brackets the lowest and the highest round.\n"
     )
 
 

@@ -1,8 +1,8 @@
 """What was measured: one row for each run of the driver, and how rows become figures.
 
-A row has `work`, `server` and `round`, besides what the driver wrote. A figure is the median over the rounds, with the
-lowest and the highest beside it. A ratio to the floor is taken within each round, for the machine drifts from round
-to round and both had the same weather.
+A row has `work`, `server`, `round` and, where a round has several, `turn`, besides what the driver wrote. A figure is
+the median over the rounds, with the lowest and the highest beside it; that of a round is the median over its turns. A
+ratio to the floor is taken within each turn, for the machine drifts and both had the same weather.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class Results:
 
     def figure(self, work: str, server: str, name: str, **where: Any) -> Figure | None:
         """Return one field over the rounds; `name` may be one of the computed ones."""
-        return Figure.of([value(row, name) for row in self.select(work, server, **where)])
+        return over_rounds([(row["round"], value(row, name)) for row in self.select(work, server, **where)])
 
     def ratio(self, work: str, server: str, to: str, name: str = "cpu_us", to_work: str = "") -> Figure | None:
-        """Return one field as a ratio to another server's, or another work's, in the same rounds."""
-        others = {row["round"]: value(row, name) for row in self.select(to_work or work, to)}
-        mine = self.select(work, server)
-        return Figure.of([value(row, name) / others[row["round"]] for row in mine if others.get(row["round"])])
+        """Return one field as a ratio to another server's, or another work's, in the same turns."""
+        others = {moment(row): value(row, name) for row in self.select(to_work or work, to)}
+        mine = [row for row in self.select(work, server) if others.get(moment(row))]
+        return over_rounds([(row["round"], value(row, name) / others[moment(row)]) for row in mine])
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +67,19 @@ class Results:
     @classmethod
     def load(cls, path: Path) -> Results:
         return cls(**json.loads(path.read_text()))
+
+
+def moment(row: Row) -> tuple[int, int]:
+    """Return when a row was measured: its round, and its turn in that."""
+    return row["round"], row.get("turn", 0)
+
+
+def over_rounds(values: list[tuple[int, float]]) -> Figure | None:
+    """Return the figure of values, each with the round it is of."""
+    rounds: dict[int, list[float]] = {}
+    for number, one in values:
+        rounds.setdefault(number, []).append(one)
+    return Figure.of([statistics.median(those) for those in rounds.values()])
 
 
 def value(row: Row, name: str) -> float:

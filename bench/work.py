@@ -7,10 +7,11 @@ takes a server that has done nothing before.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from bench import peers
-from bench.measure import say
+from bench.measure import Task, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,13 +61,19 @@ SIDE_BY_SIDE = [
 def side_by_side(bench: Bench, chosen: list[Work]) -> None:
     """Measure the works in turn: A B C, A B C, so that what the machine does meanwhile meets all of them."""
     for number in range(bench.options.rounds):
-        for work in chosen:
-            say(f"round {number + 1} of {bench.options.rounds}: {work.name}")
-            for peer in work.peers:
-                words = {"work": work.kind, "path": peer.paths[work.path], **work.words}
-                if work.kind == "chat":
-                    words["seconds"] = max(2.0, bench.options.seconds)
-                bench.drive(work.name, peer, number, **words)
+        # With and without the disk are compared with each other, so they are done together.
+        for name, works in groupby(chosen, lambda one: "publish" if one.kind == "publish" else one.name):
+            say(f"round {number + 1} of {bench.options.rounds}: {name}")
+            tasks = [
+                Task(work.name, peer, {"work": work.kind, "path": peer.paths[work.path], **work.words})
+                for work in works
+                for peer in work.peers
+            ]
+            if name != "chat":
+                bench.in_turn(tasks, number)
+                continue
+            for task in tasks:  # its rooms take longer to come to rest than a turn
+                bench.drive(name, task.peer, number, **{"seconds": max(2.0, bench.options.seconds), **task.words})
 
 
 def idle(bench: Bench) -> None:

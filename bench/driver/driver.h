@@ -28,7 +28,7 @@ enum dialect { PLAIN, SOCKETIO, CHANNEL };
 struct options {
     const char *work, *path, *pid, *channel, *steps, *token;
     enum dialect dialect;
-    int port, clients, depth, size, rooms, addresses, channels, to_sender, in_connect, flood;
+    int port, clients, depth, size, rooms, addresses, channels, to_sender, in_connect, flood, turns;
     double seconds, rate, churn, rest;
 };
 

@@ -4,6 +4,8 @@
  *   port= pid= path=                         where, and the process whose CPU counts
  *   clients= steps=100,1000                  how many; with steps, as many as each says, one after the other
  *   seconds= rest=                           how long, and how long in silence after the last step
+ *   turns=                                   so many times, each when a line comes on standard input; what opens for a
+ *                                            handshake is dealt to the turns
  *   dialect=plain|socketio|channel channel=  what messages look like; the channel's name without its number
  *   size= depth= to_sender= in_connect=      bytes a message, messages in one write or in flight, ...
  *   rooms= rate= churn=                      chat: rooms, messages a second, connections that come and go a second
@@ -57,6 +59,7 @@ static void set_option(const char *word) {
         {"channel", .text = &options.channel}, {"steps", .text = &options.steps}, {"port", .number = &options.port},
         {"clients", .number = &options.clients}, {"depth", .number = &options.depth}, {"size", .number = &options.size},
         {"rooms", .number = &options.rooms}, {"addresses", .number = &options.addresses},
+        {"turns", .number = &options.turns},
         {"channels", .number = &options.channels}, {"to_sender", .number = &options.to_sender},
         {"in_connect", .number = &options.in_connect}, {"flood", .number = &options.flood},
         {"seconds", .real = &options.seconds}, {"rate", .real = &options.rate}, {"churn", .real = &options.churn},
@@ -120,15 +123,15 @@ static uint64_t work(double seconds) {
 }
 
 static void measure(int until, long before) {
-    int opening = is("handshake"), idle = is("idle");
+    int opening = is("handshake"), idle = is("idle"), fresh = until > count;
     int64_t wall = nanoseconds(CLOCK_MONOTONIC), cpu = nanoseconds(server_clock);
     int64_t own = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
     uint64_t done = (uint64_t)(until - count);
     sampled = 0;
     open_all(until, opening ? sample : NULL);
     if (!opening) {
-        rest(0.3);
-        if (!idle) work(options.seconds / 5);
+        if (fresh) rest(0.3);
+        if (fresh && !idle) work(options.seconds / 5);
         sampled = 0;
         flooded = flood_closed = 0;
         wall = nanoseconds(CLOCK_MONOTONIC), cpu = nanoseconds(server_clock), own = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
@@ -188,6 +191,11 @@ int main(int words, char **word) {
             /* Who comes later has missed what the others have had. */
             for (int i = count; i < atoi(step); i++) clients[i].due = numbers[0];
             measure(atoi(step), before);
+        }
+    } else if (options.turns) {
+        for (int turn = 1; turn <= options.turns && getchar() != EOF; turn++) {
+            measure(is("handshake") ? most * turn / options.turns : most, before);
+            fflush(stdout);
         }
     } else {
         measure(most, before);

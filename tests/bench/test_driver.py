@@ -41,7 +41,7 @@ def drive(driver: Path, tmp_path: Path) -> Iterator[Drive]:
     thread.start()
     servers: list[Server] = []
 
-    def run(handle: Handle, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(handle: Handle, *words: str, told: str = "") -> subprocess.CompletedProcess[str]:
         async def start() -> int:
             server = await serve(handle, "127.0.0.1", 0, ssl=context, compression=None)
             servers.append(server)
@@ -49,7 +49,7 @@ def drive(driver: Path, tmp_path: Path) -> Iterator[Drive]:
 
         port = asyncio.run_coroutine_threadsafe(start(), loop).result(20)
         command = [driver, f"port={port}", f"pid={os.getpid()}", "clients=3", "seconds=0.1", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, input=told)
 
     async def stop() -> None:
         for server in servers:
@@ -75,6 +75,16 @@ def test_what_it_measured_is_one_line_of_json(drive: Drive) -> None:
     assert found["clients"] == 3
     assert found["units"] > 0
     assert 0 < found["p50_us"] <= found["p99_us"] <= found["most_us"]
+
+
+@pytest.mark.parametrize(("work", "units"), [("echo", None), ("handshake", [1, 2])])
+def test_it_works_once_for_each_line_that_it_is_told(drive: Drive, work: str, units: list[int] | None) -> None:
+    done = drive(answer, f"work={work}", "turns=2", told="\n\n")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["clients"] for row in rows] == ([3, 3] if units is None else [1, 3])
+    assert units in (None, [row["units"] for row in rows])
+    assert len(drive(answer, f"work={work}", "turns=2", told="\n").stdout.splitlines()) == 1
 
 
 def test_a_changed_message_is_seen(drive: Drive) -> None:
