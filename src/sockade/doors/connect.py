@@ -31,11 +31,11 @@ def connector(loop: asyncio.AbstractEventLoop, *, fast: bool) -> Connect:
         except ImportError:
             return loop.connect_accepted_socket
         if from_socket.SSLEngineDirect is not None:  # None where Python has OpenSSL in itself
-            return fast_connector(loop, library.connect_accepted_socket, from_socket.SSLTransport_Socket)
+            return _with_small_buffers(loop, library.connect_accepted_socket, from_socket.SSLTransport_Socket)
     return loop.connect_accepted_socket
 
 
-def fast_connector(loop: asyncio.AbstractEventLoop, connect_plain: Connect, tls_transport: Any) -> Connect:
+def _with_small_buffers(loop: asyncio.AbstractEventLoop, connect_plain: Connect, tls_transport: Any) -> Connect:
     """Return a connector that gives aiofastnet's TLS small buffers: its own function insists on 16 KiB and more."""
 
     async def connect(
