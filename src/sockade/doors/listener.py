@@ -175,8 +175,7 @@ class Listener:
                 await asyncio.wait_for(self._empty.wait(), max(seconds, 0))
 
     def _accept(self, listening: socket.socket) -> None:
-        # Who comes alone is seldom followed at once, and to ask in vain costs an exception; a rush has some under way.
-        for _ in range(ACCEPTS_A_TURN if self._pending else 1):
+        for _ in range(ACCEPTS_A_TURN):
             try:
                 sock, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
