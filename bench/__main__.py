@@ -89,7 +89,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", metavar="WORK,...", default="", help="these works alone")
     parser.add_argument("--servers", metavar="NAME,...", default="", help="these servers alone")
     parser.add_argument("--rounds", type=int, default=Options.rounds, help="rounds of what is done side by side")
-    parser.add_argument("--seconds", type=float, default=Options.seconds, help="length of one measurement")
+    parser.add_argument("--seconds", type=float, default=Options.seconds, help="how long each is measured in a round")
     parser.add_argument("--clients", type=int, default=Options.clients, help="clients of most works")
     parser.add_argument("--many", type=int, default=Options.many, help="the most connections of one process")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the results are kept, as JSON")

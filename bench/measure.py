@@ -113,20 +113,28 @@ class Bench:
             working: list[tuple[Task, TurnedDriver]] = []
             for task in tasks:
                 server = self.running.get(task.peer) if self.wants(task.peer) else None
-                if server is not None:
+                if server is None:
+                    continue
+                try:
                     driver = TurnedDriver(self.command(server, {**task.peer.options, **task.words}, TURNS + 1), server)
+                except FAILURES as error:
+                    self._note(task, error)
+                else:
                     working.append((task, stack.enter_context(driver)))
             for turn in range(-1, TURNS):
                 for task, driver in list(working):
                     try:
                         row = driver.turn()
                     except FAILURES as error:
-                        self.results.absent[f"{task.peer.name}, {task.name}"] = str(error) or type(error).__name__
+                        self._note(task, error)
                         working.remove((task, driver))
                         continue
                     row.update(work=task.name, server=task.peer.name, round=number, turn=turn)
                     if turn >= 0:  # in the first, all opened and got warm
                         self.results.rows.append(row)
+
+    def _note(self, task: Task, error: Exception) -> None:
+        self.results.absent[f"{task.peer.name}, {task.name}"] = str(error) or type(error).__name__
 
     def command(self, server: Server, words: dict[str, Any], turns: int = 0) -> list[str | Path]:
         """Return the words that start the driver for a server, in so many turns if it is told a number."""

@@ -50,6 +50,16 @@ def test_a_ratio_is_taken_within_each_round() -> None:
     assert results.ratio("echo", "starlette", "floor") is None
 
 
+def test_a_ratio_is_taken_within_each_turn_and_a_round_is_the_median_of_its_turns() -> None:
+    results = Results()
+    # From turn to turn the machine slows down; the ratio is 2, but for one turn that was disturbed.
+    for number, turn, pace in ((0, 0, 1), (0, 1, 3), (0, 2, 9), (1, 0, 5)):
+        results.rows.append(row("echo", "floor", number, pace, turn=turn))
+        results.rows.append(row("echo", "sockade", number, pace * (7 if (number, turn) == (0, 1) else 2), turn=turn))
+    assert results.ratio("echo", "sockade", "floor") == Figure(2, 2, 2)
+    assert results.figure("echo", "floor", "cpu_us") == Figure(4, 3, 5)
+
+
 def test_a_figure_is_the_median_with_its_spread() -> None:
     results = Results(rows=[row("echo", "sockade", number, cpu) for number, cpu in enumerate((5, 1, 3))])
     assert results.figure("echo", "sockade", "cpu_us") == Figure(3, 1, 5)

@@ -21,8 +21,8 @@ messages, or those of one tick together, are. What is larger takes more calls.""
 def connector(loop: asyncio.AbstractEventLoop, *, fast: bool) -> Connect:
     """Return what makes the transport of an accepted socket, with a server's TLS if it is given a context.
 
-    It takes what `loop.connect_accepted_socket` takes, returns the transport with its protocol once the TLS handshake
-    is done, and raises as that does.
+    It takes what `loop.connect_accepted_socket` takes, with a context both timeouts (seconds) as well; it returns the
+    transport with its protocol once the TLS handshake is done, and raises OSError, ssl.SSLError among them.
     """
     if fast:
         try:

@@ -1,0 +1,53 @@
+"""Servers that are measured in turn: each turn is a row, and who fails costs the others nothing."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from bench.install import AbsentError
+from bench.measure import TURNS, Bench, Options, Task
+
+from bench import peers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Works twice where it is told to fail, as a driver does whose server ends a connection.
+DRIVER = f"""#!{sys.executable}
+import sys
+
+for turn, line in enumerate(sys.stdin):
+    if "path=fails" in sys.argv and turn == 2:
+        sys.exit("driver: the server ended a connection")
+    print('{{"units": 1}}', flush=True)
+"""
+
+
+def no_token() -> str:
+    raise AbsentError("sockade token did not end")
+
+
+def test_in_turn_who_fails_takes_no_further_part(tmp_path: Path) -> None:
+    driver = tmp_path / "driver"
+    driver.write_text(DRIVER)
+    driver.chmod(0o700)
+    bench = Bench(Options())
+    bench.driver = driver
+    running: dict[str, Any] = {
+        "floor": SimpleNamespace(port=1, pid=1, token=str),
+        "sockade": SimpleNamespace(port=2, pid=2, token=str),
+        "prototype": SimpleNamespace(port=3, pid=3, token=no_token),
+    }
+    bench.running = SimpleNamespace(get=lambda peer: running[peer.name.split()[0]])  # type: ignore[assignment]
+    paths = ((peers.FLOOR, "works"), (peers.SOCKADE, "fails"), (peers.PROTOTYPE, "works"))
+    bench.in_turn([Task("echo", peer, {"path": path}) for peer, path in paths], 3)
+    rows = bench.results.rows
+    assert [row["turn"] for row in rows if row["server"] == peers.FLOOR.name] == list(range(TURNS))
+    assert [row["turn"] for row in rows if row["server"] == peers.SOCKADE.name] == [0]
+    assert {row["round"] for row in rows} == {3}
+    assert bench.results.absent == {
+        f"{peers.SOCKADE.name}, echo": "driver: the server ended a connection",
+        f"{peers.PROTOTYPE.name}, echo": "sockade token did not end",
+    }
