@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.results import Figure, value
+from bench.results import Figure, moment, over_rounds, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,11 +34,15 @@ def to_floor(work: str) -> Callable[[Results], Figure | None]:
 
 
 def growth(results: Results) -> Figure | None:
-    """How the cost of a delivery grows from a hundred subscribers to the most, in one run of the driver each."""
-    runs: dict[int, list[float]] = {}
-    for row in results.select("many", "sockade"):
-        runs.setdefault(row["round"], []).append(value(row, "cpu_us"))
-    return Figure.of([costs[-1] / costs[0] for costs in runs.values() if len(costs) > 1])
+    """How the cost of a delivery grows from the fewest subscribers to the most, within each turn."""
+    rows = results.select("many", "sockade")
+    few, most = (pick((row["clients"] for row in rows), default=0) for pick in (min, max))
+    costs = {
+        clients: {moment(row): value(row, "cpu_us") for row in rows if row["clients"] == clients}
+        for clients in (few, most)
+    }
+    both = costs[few].keys() & costs[most].keys() if few < most else ()
+    return over_rounds([(at[0], costs[most][at] / costs[few][at]) for at in both])
 
 
 def guard_share(results: Results) -> Figure | None:

@@ -26,7 +26,7 @@ from bench.servers import Running, Server
 if TYPE_CHECKING:
     from bench.peers import Peer
 
-DRIVER_SECONDS = 240
+DRIVER_SECONDS = 600
 TURNS = 10
 """So many turns has each server in a round of what is done side by side."""
 # One server that fails must not cost what was measured of the others.
@@ -103,8 +103,10 @@ class Bench:
         self.results.rows += rows
         return rows
 
-    def in_turn(self, tasks: list[Task], number: int) -> None:
+    def in_turn(self, tasks: list[Task], number: int, *, fresh: bool = False) -> None:
         """Let tasks be done in short turns, A B C, A B C, each with the connections it opened at first.
+
+        With `fresh` each task has a server of its own, which has done nothing before. Who is to `rest` does so at last.
 
         Each turn of a task becomes a row, to be compared with the same turn of the others: seconds later the machine is
         no longer what it was. Who fails takes no further part; the reason is kept.
@@ -112,26 +114,36 @@ class Bench:
         with ExitStack() as stack:
             working: list[tuple[Task, TurnedDriver]] = []
             for task in tasks:
-                server = self.running.get(task.peer) if self.wants(task.peer) else None
-                if server is None:
+                if not self.wants(task.peer):
                     continue
                 try:
+                    server = self.running.fresh(task.peer) if fresh else self.running.get(task.peer)
+                    if server is None:
+                        continue
+                    if fresh:
+                        stack.callback(server.stop)
                     driver = TurnedDriver(self.command(server, {**task.peer.options, **task.words}, TURNS + 1), server)
                 except FAILURES as error:
                     self._note(task, error)
                 else:
                     working.append((task, stack.enter_context(driver)))
             for turn in range(-1, TURNS):
-                for task, driver in list(working):
-                    try:
-                        row = driver.turn()
-                    except FAILURES as error:
-                        self._note(task, error)
-                        working.remove((task, driver))
-                        continue
-                    row.update(work=task.name, server=task.peer.name, round=number, turn=turn)
-                    if turn >= 0:  # in the first, all opened and got warm
-                        self.results.rows.append(row)
+                rows = self._turn(working)
+                if turn >= 0:  # in the first, all opened and got warm
+                    self.results.rows += [row | {"round": number, "turn": turn} for row in rows]
+            resting = [one for one in working if one[0].words.get("rest")]
+            self.results.rows += [row | {"work": "rest", "round": number} for row in self._turn(resting)]
+
+    def _turn(self, working: list[tuple[Task, TurnedDriver]]) -> list[Row]:
+        """Let each work once and return the rows; who fails is taken out, and noted."""
+        rows = []
+        for task, driver in list(working):
+            try:
+                rows.append({**driver.turn(), "work": task.name, "server": task.peer.name})
+            except FAILURES as error:
+                self._note(task, error)
+                working.remove((task, driver))
+        return rows
 
     def _note(self, task: Task, error: Exception) -> None:
         self.results.absent[f"{task.peer.name}, {task.name}"] = str(error) or type(error).__name__

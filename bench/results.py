@@ -13,7 +13,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    Of = Callable[[list[float]], float]
 
 Row = dict[str, Any]
 
@@ -50,9 +53,9 @@ class Results:
             if row["work"] == work and row["server"] == server and all(row.get(k) == v for k, v in where.items())
         ]
 
-    def figure(self, work: str, server: str, name: str, **where: Any) -> Figure | None:
-        """Return one field over the rounds; `name` may be one of the computed ones."""
-        return over_rounds([(row["round"], value(row, name)) for row in self.select(work, server, **where)])
+    def figure(self, work: str, server: str, name: str, within: Of = statistics.median, **where: Any) -> Figure | None:
+        """Return one field over the rounds, `within` of the turns of each; `name` may be one of the computed ones."""
+        return over_rounds([(row["round"], value(row, name)) for row in self.select(work, server, **where)], within)
 
     def ratio(self, work: str, server: str, to: str, name: str = "cpu_us", to_work: str = "") -> Figure | None:
         """Return one field as a ratio to another server's, or another work's, in the same turns."""
@@ -74,12 +77,12 @@ def moment(row: Row) -> tuple[int, int]:
     return row["round"], row.get("turn", 0)
 
 
-def over_rounds(values: list[tuple[int, float]]) -> Figure | None:
+def over_rounds(values: list[tuple[int, float]], within: Of = statistics.median) -> Figure | None:
     """Return the figure of values, each with the round it is of."""
     rounds: dict[int, list[float]] = {}
     for number, one in values:
         rounds.setdefault(number, []).append(one)
-    return Figure.of([statistics.median(those) for those in rounds.values()])
+    return Figure.of([within(those) for those in rounds.values()])
 
 
 def value(row: Row, name: str) -> float:

@@ -25,7 +25,7 @@ ROOMS, MEMBERS, CHAT_RATE, CHURN = 50, 10, 500, 10
 IDLE_CLIENTS = 2_000
 REST_SECONDS = 26  # one round of pings, which are sent every 25 s
 FLOOD_CLIENTS, FLOOD_SECONDS = 1_000, 3.0
-MANY_ROUNDS, MANY_SECONDS = 3, 1.0
+MANY_ROUNDS = 3
 STEPS = (100, 300, 1_000, 3_000, 10_000)
 SIZES = (32, 128, 512, 2_048, 8_192, 32_000)
 CHANNELS = (1, 10, 100)
@@ -85,16 +85,18 @@ def idle(bench: Bench) -> None:
 
 
 def many(bench: Bench) -> None:
-    """More and more subscribers on one process, then silence with pings alone."""
-    most, seconds = bench.options.many, max(MANY_SECONDS, bench.options.seconds)
-    steps = ",".join(str(step) for step in STEPS if step <= most) or str(most)
+    """Few and many subscribers, each number on a process of its own; then silence of the most, with pings alone."""
+    most = bench.options.many
+    words = {"work": "fanout", "path": "/", "addresses": 8}
+    tasks = [
+        Task("many", peer, {**words, "clients": clients})
+        for clients in [step for step in STEPS if step <= most] or [most]
+        for peer in (peers.FLOOR, peers.SOCKADE)
+    ]
+    tasks[-1].words["rest"] = REST_SECONDS
     for number in range(MANY_ROUNDS):
-        for peer in (peers.FLOOR, peers.SOCKADE):
-            rest = REST_SECONDS if peer is peers.SOCKADE else 0
-            words = {"work": "fanout", "path": "/", "steps": steps, "clients": most, "addresses": 8, "rest": rest}
-            for row in bench.drive("many", peer, number, fresh=True, seconds=seconds, **words):
-                if "rest_server_ns" in row:
-                    row["work"] = "rest"
+        say(f"round {number + 1} of {MANY_ROUNDS}: many")
+        bench.in_turn(tasks, number, fresh=True)
 
 
 def flood(bench: Bench) -> None:

@@ -26,7 +26,7 @@ enum state { CLOSED, TLS, HEAD, GREET, JOIN, OPEN };
 enum dialect { PLAIN, SOCKETIO, CHANNEL };
 
 struct options {
-    const char *work, *path, *pid, *channel, *steps, *token;
+    const char *work, *path, *pid, *channel, *token;
     enum dialect dialect;
     int port, clients, depth, size, rooms, addresses, channels, to_sender, in_connect, flood, turns;
     double seconds, rate, churn, rest;

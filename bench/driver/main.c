@@ -2,10 +2,9 @@
  *
  *   work=fanout|echo|publish|handshake|idle|chat|flood   what to do
  *   port= pid= path=                         where, and the process whose CPU counts
- *   clients= steps=100,1000                  how many; with steps, as many as each says, one after the other
- *   seconds= rest=                           how long, and how long in silence after the last step
- *   turns=                                   so many times, each when a line comes on standard input; what opens for a
- *                                            handshake is dealt to the turns
+ *   clients= seconds= rest=                  how many, how long, and how long in silence after that
+ *   turns=                                   so many times, each when a line comes on standard input, and so the
+ *                                            silence; what opens for a handshake is dealt to the turns
  *   dialect=plain|socketio|channel channel=  what messages look like; the channel's name without its number
  *   size= depth= to_sender= in_connect=      bytes a message, messages in one write or in flight, ...
  *   rooms= rate= churn=                      chat: rooms, messages a second, connections that come and go a second
@@ -14,6 +13,7 @@
 #include "driver.h"
 #include <errno.h>
 #include <openssl/err.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +56,7 @@ static void set_option(const char *word) {
     if (!value++) fail(word);
     struct { const char *name; int *number; double *real; const char **text; } known[] = {
         {"work", .text = &options.work}, {"path", .text = &options.path}, {"pid", .text = &options.pid},
-        {"channel", .text = &options.channel}, {"steps", .text = &options.steps}, {"port", .number = &options.port},
+        {"channel", .text = &options.channel}, {"port", .number = &options.port},
         {"clients", .number = &options.clients}, {"depth", .number = &options.depth}, {"size", .number = &options.size},
         {"rooms", .number = &options.rooms}, {"addresses", .number = &options.addresses},
         {"turns", .number = &options.turns},
@@ -96,7 +96,8 @@ static int by_size(const void *one, const void *other) {
 }
 
 static double percentile(double share) {
-    return sampled ? (double)samples[(size_t)((double)(sampled - 1) * share)] / 1e3 : 0;
+    size_t below = (size_t)((double)sampled * share); /* the nearest rank, upwards: of few, the highest */
+    return sampled ? (double)samples[below < sampled ? below : sampled - 1] / 1e3 : 0;
 }
 
 static int is(const char *work) { return !strcmp(options.work, work); }
@@ -159,6 +160,13 @@ static void measure_rest(void) {
            (long long)wall);
 }
 
+/* Wait for a line on standard input, and answer pings meanwhile; 0 at its end. */
+static int told_to_go_on(void) {
+    struct pollfd waiting[] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = loop, .events = POLLIN}};
+    while (poll(waiting, 2, -1) > 0 && !waiting[0].revents) turn(0);
+    return getchar() != EOF;
+}
+
 int main(int words, char **word) {
     for (int i = 1; i < words; i++) set_option(word[i]);
     options.token = getenv("DRIVER_TOKEN");
@@ -174,10 +182,7 @@ int main(int words, char **word) {
     setrlimit(RLIMIT_NOFILE, &files);
     if (clock_getcpuclockid(atoi(options.pid), &server_clock)) fail("no such server");
 
-    int most = options.clients;
-    for (const char *step = options.steps; step; step = strchr(step, ',') ? strchr(step, ',') + 1 : NULL)
-        most = atoi(step) > most ? atoi(step) : most;
-    if (is("chat")) most += CHURNING;
+    int most = options.clients + (is("chat") ? CHURNING : 0);
     clients = calloc((size_t)most + 1, sizeof *clients);
     samples = malloc(SAMPLES * sizeof *samples);
     numbers = calloc((size_t)options.channels, sizeof *numbers);
@@ -185,22 +190,14 @@ int main(int words, char **word) {
     prepare_tls();
     prepare_texts();
     deal(most);
+    setvbuf(stdin, NULL, _IONBF, 0);
     long before = resident();
-    if (options.steps) {
-        for (const char *step = options.steps; step; step = strchr(step, ',') ? strchr(step, ',') + 1 : NULL) {
-            /* Who comes later has missed what the others have had. */
-            for (int i = count; i < atoi(step); i++) clients[i].due = numbers[0];
-            measure(atoi(step), before);
-        }
-    } else if (options.turns) {
-        for (int turn = 1; turn <= options.turns && getchar() != EOF; turn++) {
-            measure(is("handshake") ? most * turn / options.turns : most, before);
-            fflush(stdout);
-        }
-    } else {
-        measure(most, before);
+    if (!options.turns) measure(most, before);
+    for (int turn = 1; turn <= options.turns && told_to_go_on(); turn++) {
+        measure(is("handshake") ? most * turn / options.turns : most, before);
+        fflush(stdout);
     }
-    if (options.rest > 0) measure_rest();
+    if (options.rest > 0 && (!options.turns || told_to_go_on())) measure_rest();
     fflush(stdout);
     if (options.flood) leave(&clients[options.clients]);
     close_all();
