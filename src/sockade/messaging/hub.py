@@ -79,7 +79,7 @@ class Hub:
         connection.room.add(connection)
         self._index(connection)
         self.watch(connection, connection.check(self.monotonic()))
-        task = self.loop.create_task(run_callbacks(connection, self._report))
+        task = connection.inbox.read(run_callbacks(connection, self._report))
         connection.task = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
