@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import re
 import shutil
-import threading
-import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from bench import install, machine, peers
+from bench.measure import TurnedDriver
+from bench.results import value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from bench.measure import Bench
+    from bench.results import Row
     from bench.servers import Server
 
 SECONDS = 4
 SHOWN = 12
+FEW = 100
 HZ = 499
 PROFILED = {"echo": {"work": "echo", "path": "/echo"}, "fan-out": {"work": "fanout", "path": "/"}}
 PARTS = (
@@ -31,37 +35,65 @@ PARTS = (
     ("aiofastnet", r"/aiofastnet/"),
     ("uvloop", r"/uvloop/"),
     ("websockets, in C", r"/websockets/"),
+    ("its own C", r"/floor$"),
     ("C library", r"libc[-.]|libpthread|ld-linux|libm[-.]"),
     ("CPython", r"python|_ssl|_asyncio|\.so"),
 )
 
 
 def profile(bench: Bench) -> dict[str, Any]:
-    """Return, for each profiled work, shares in percent by part and by function."""
+    """Return, for each profiled work, shares in percent by part and by function; and what grows with subscribers."""
     found: dict[str, Any] = {}
     server = bench.running.get(peers.SOCKADE) if bench.wants(peers.SOCKADE) else None
     if server is None:
         return found
     for name, words in PROFILED.items():
-        parts = sampled(bench, server, words, by_part)
-        functions = sampled(bench, server, words, by_function)
-        found[name] = {"parts": parts, "functions": functions}
+        found[name] = {}
+        for kind, sampler in (("parts", by_part), ("functions", by_function)):
+            shares, _ = sampled(bench, server, words, sampler)
+            found[name][kind] = shares if isinstance(shares, str) else shares[:SHOWN]
+    found["growth"] = growth(bench)
     return found
 
 
-def sampled(bench: Bench, server: Server, words: dict[str, str], sampler: Any) -> list[tuple[str, float]] | str:
-    """Sample while the driver works; the reason where that cannot be done."""
-    driving = threading.Thread(target=bench.rows, args=(server, {**words, "seconds": SECONDS + 3}))
-    driving.start()
-    time.sleep(2.5)  # until all are open and warm
-    try:
-        counted = sampler(server.pid, bench.folder)
-    except install.AbsentError as error:
-        return str(error)
-    finally:
-        driving.join()
+def growth(bench: Bench) -> list[tuple[str, str, float, float]] | str:
+    """Return what a delivery costs in each part of a server with few and with the most subscribers, microseconds.
+
+    Each row has the server and the part. The reason where that cannot be measured.
+    """
+    rows = []
+    for peer in (peers.FLOOR, peers.SOCKADE):
+        costs: list[dict[str, float]] = []
+        for clients in (min(FEW, bench.options.many), bench.options.many):
+            server = bench.running.fresh(peer)
+            try:
+                words = {"work": "fanout", "path": "/", "clients": clients, "addresses": 8}
+                shares, row = sampled(bench, server, words, by_part)
+            finally:
+                server.stop()
+            if isinstance(shares, str):
+                return shares
+            costs.append({part: share / 100 * value(row, "cpu_us") for part, share in shares})
+        few, most = costs
+        rows += [(peer.name, part, few.get(part, 0.0), most.get(part, 0.0)) for part in {**few, **most}]
+    return rows
+
+
+def sampled(
+    bench: Bench, server: Server, words: dict[str, Any], sampler: Callable[[int, Path], Counter[str]]
+) -> tuple[list[tuple[str, float]] | str, Row]:
+    """Sample while the driver works: shares in percent, the most first, or the reason; and what the driver found."""
+    command = bench.command(server, {"seconds": SECONDS + 2, **words}, turns=2)
+    with TurnedDriver(command, server) as driver, ThreadPoolExecutor(1) as pool:
+        driver.turn()  # all open, and get warm
+        working = pool.submit(driver.turn)
+        try:
+            counted = sampler(server.pid, bench.folder)
+        except install.AbsentError as error:
+            return str(error), working.result()
+        row = working.result()
     total = sum(counted.values()) or 1
-    return [(name, 100 * count / total) for name, count in counted.most_common(SHOWN)]
+    return [(name, 100 * count / total) for name, count in counted.most_common()], row
 
 
 def by_part(pid: int, folder: Path) -> Counter[str]:

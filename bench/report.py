@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench import peers, work
+from bench import peers, profiler, work
 from bench.goals import GOALS
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ TITLES = {"fanout": "fan-out", "burst": "20 back to back", "echo": "echo", "hand
 WIDEST = 30
 TEXTS = 2
 """A table of so many columns holds words, not numbers."""
+LEAST_US = 0.05
 OURS = [peers.ASYNCIO.name, peers.UVLOOP.name, peers.SOCKADE.name]
 
 
@@ -51,7 +52,7 @@ class Table:
 def tables(results: Results) -> list[Table]:
     """Return every table that the results have rows for."""
     found = [goals(results), servers(results), speed(results), publishes(results), loops(results)]
-    found += [many(results), floods(results), stalls(results), sizes(results), channels(results)]
+    found += [many(results), growth(results), floods(results), stalls(results), sizes(results), channels(results)]
     return [table for table in [*found, *profiles(results), ground(results)] if table.rows]
 
 
@@ -190,9 +191,10 @@ def sweep(results: Results, name: str, key: str, head: str, title: str, points: 
 
 def profiles(results: Results) -> Iterator[Table]:
     """Where Sockade's time goes."""
-    for name, found in results.profile.items():
+    for name in profiler.PROFILED:
+        found = results.profile.get(name, {})
         for kind, head in (("parts", "part"), ("functions", "function, with what it calls in C")):
-            shares = found[kind]
+            shares = found.get(kind, [])
             rows = [[shares, ""]] if isinstance(shares, str) else [[what, f"{share:.1f} %"] for what, share in shares]
             yield Table(
                 f"profile-{name}-{kind}",
@@ -200,6 +202,23 @@ def profiles(results: Results) -> Iterator[Table]:
                 [head, "share"],
                 rows,
             )
+
+
+def growth(results: Results) -> Table:
+    """Which part of a server it is that takes longer with many subscribers."""
+    found = results.profile.get("growth", [])
+    rows = [[found, "", "", ""]] if isinstance(found, str) else []
+    for server in () if rows else dict.fromkeys(row[0] for row in found):
+        parts = sorted((one[1:] for one in found if one[0] == server), key=lambda one: one[1] - one[2])
+        parts.insert(0, ("in all", sum(one[1] for one in parts), sum(one[2] for one in parts)))
+        rows += [
+            [f"{server}: {part}", f"{few:.2f}", f"{most:.2f}", f"{most - few:+.2f}"]
+            for part, few, most in parts
+            if max(few, most) >= LEAST_US
+        ]
+    most = results.options.get("many", 0)
+    head = ["part of a server", f"{thousands(min(profiler.FEW, most))} subscribers", thousands(most), "more"]
+    return Table("growth", "CPU of a delivery by part, µs", head, rows)
 
 
 def goals(results: Results) -> Table:

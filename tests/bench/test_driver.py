@@ -41,7 +41,7 @@ def drive(driver: Path, tmp_path: Path) -> Iterator[Drive]:
     thread.start()
     servers: list[Server] = []
 
-    def run(handle: Handle, *words: str, told: str = "") -> subprocess.CompletedProcess[str]:
+    def run(handle: Handle, *words: str, told: str | int = "") -> subprocess.CompletedProcess[str]:
         async def start() -> int:
             server = await serve(handle, "127.0.0.1", 0, ssl=context, compression=None)
             servers.append(server)
@@ -49,7 +49,8 @@ def drive(driver: Path, tmp_path: Path) -> Iterator[Drive]:
 
         port = asyncio.run_coroutine_threadsafe(start(), loop).result(20)
         command = [driver, f"port={port}", f"pid={os.getpid()}", "clients=3", "seconds=0.1", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, input=told)
+        given = {"input": told} if isinstance(told, str) else {"stdin": told}
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, **given)
 
     async def stop() -> None:
         for server in servers:
@@ -85,6 +86,31 @@ def test_it_works_once_for_each_line_that_it_is_told(drive: Drive, work: str, un
     assert [row["clients"] for row in rows] == ([3, 3] if units is None else [1, 3])
     assert units in (None, [row["units"] for row in rows])
     assert len(drive(answer, f"work={work}", "turns=2", told="\n").stdout.splitlines()) == 1
+
+
+def test_it_answers_pings_while_it_waits_for_its_turn(drive: Drive) -> None:
+    told, tell = os.pipe()
+    pongs, pinging = [], []
+
+    async def ping(connection: ServerConnection) -> None:
+        try:
+            await asyncio.sleep(1)  # the turn of 0.1 s is over
+            await asyncio.wait_for(await connection.ping(), 5)
+            pongs.append(True)
+        finally:
+            os.close(tell)
+
+    async def answer_and_ping(connection: ServerConnection) -> None:
+        if not pinging:
+            pinging.append(asyncio.create_task(ping(connection)))
+        await answer(connection)
+
+    os.write(tell, b"\n")
+    with os.fdopen(told):
+        done = drive(answer_and_ping, "work=echo", "turns=2", told=told)
+    assert done.returncode == 0, done.stderr
+    assert pongs
+    assert len(done.stdout.splitlines()) == 1
 
 
 def test_a_changed_message_is_seen(drive: Drive) -> None:

@@ -37,7 +37,9 @@ def full() -> Results:
     results.rows += [row("idle", "sockade"), row("sizes", "floor", size=128), row("sizes", "sockade", size=512)]
     results.rows += [row("channels", "sockade", channels=1), row("channels", "centrifugo", channels=10)]
     shares = {"parts": [("kernel", 60.0)], "functions": "py-spy is not installed"}
-    results.profile = {"echo": shares, "fan-out": shares}
+    results.options["many"] = 1_000
+    growth = [("floor", "kernel", 7.0, 10.0), ("sockade", "kernel", 6.0, 9.0), ("sockade", "CPython", 1.0, 1.5)]
+    results.profile = {"echo": shares, "fan-out": shares, "growth": growth}
     return results
 
 
@@ -87,13 +89,22 @@ def test_the_guard_s_share_is_what_is_gone_without_it() -> None:
     assert figure.median == pytest.approx(10)
 
 
-def test_growth_is_taken_within_each_run() -> None:
+def test_growth_is_taken_within_each_turn() -> None:
     results = Results()
-    for number, (few, most) in enumerate(((10, 12), (20, 22), (10, 30))):
-        costs = ((100, few), (1_000, few), (10_000, most))
-        results.rows += [row("many", "sockade", number, cpu, clients=clients) for clients, cpu in costs]
-    figure = next(goal for goal in GOALS if goal.name == "growth").measured(results)
-    assert figure == Figure(1.2, 1.1, 3)
+    for number, turns in enumerate((((10, 12), (20, 22), (10, 30)), ((10, 11),))):
+        for turn, (few, most) in enumerate(turns):
+            costs = ((100, few), (1_000, few), (10_000, most))
+            results.rows += [row("many", "sockade", number, cpu, clients=clients, turn=turn) for clients, cpu in costs]
+    growth = next(goal for goal in GOALS if goal.name == "growth")
+    assert growth.measured(results) == Figure(1.15, 1.1, 1.2)
+    results.rows = [one for one in results.rows if one["clients"] == 100]
+    assert growth.measured(results) is None
+
+
+def test_what_is_exceeded_by_one_in_a_hundred_is_the_longest_of_all_turns_where_a_turn_has_few() -> None:
+    results = Results()
+    results.rows = [row("many", "sockade", 0, turn=turn, p99_us=p99) for turn, p99 in enumerate((100, 300, 200))]
+    assert report.many(results).rows[0][3] == "0.30"
 
 
 def test_every_goal_has_a_figure_in_full_results() -> None:
@@ -117,6 +128,19 @@ def test_who_fails_a_work_is_told_so_and_why() -> None:
     tables = {table.name: table for table in report.tables(results)}
     assert next(line for line in tables["servers"].rows if line[0].startswith("ws "))[3] == "failed"
     assert "a message that was not due" in tables["ground"].text()
+
+
+def test_what_grows_with_the_subscribers_is_told_by_part_the_most_first() -> None:
+    table = report.growth(full())
+    assert table.head == ["part of a server", "100 subscribers", "1,000", "more"]
+    assert table.rows[2:] == [
+        ["sockade: in all", "7.00", "10.50", "+3.50"],
+        ["sockade: kernel", "6.00", "9.00", "+3.00"],
+        ["sockade: CPython", "1.00", "1.50", "+0.50"],
+    ]
+    without = Results(profile={"growth": "perf is not installed"})
+    assert report.growth(without).rows == [["perf is not installed", "", "", ""]]
+    assert report.growth(Results()).rows == []
 
 
 # The page.

@@ -21,7 +21,7 @@ import sys
 for turn, line in enumerate(sys.stdin):
     if "path=fails" in sys.argv and turn == 2:
         sys.exit("driver: the server ended a connection")
-    print('{{"units": 1}}', flush=True)
+    print('{{"units": 1}}' if turn <= 10 else '{{"rested": 1}}', flush=True)
 """
 
 
@@ -51,3 +51,29 @@ def test_in_turn_who_fails_takes_no_further_part(tmp_path: Path) -> None:
         f"{peers.SOCKADE.name}, echo": "driver: the server ended a connection",
         f"{peers.PROTOTYPE.name}, echo": "sockade token did not end",
     }
+
+
+def test_in_turn_on_fresh_servers_of_their_own_and_then_at_rest(tmp_path: Path) -> None:
+    driver = tmp_path / "driver"
+    driver.write_text(DRIVER)
+    driver.chmod(0o700)
+    bench = Bench(Options())
+    bench.driver = driver
+    alive = []
+
+    def fresh(peer: peers.Peer) -> Any:
+        if peer is peers.PROTOTYPE:
+            raise AbsentError("did not start")
+        server = SimpleNamespace(port=len(alive) + 1, pid=1, token=str, stop=lambda: alive.remove(server))
+        alive.append(server)
+        return server
+
+    bench.running = SimpleNamespace(fresh=fresh)  # type: ignore[assignment]
+    tasks = [Task("many", peer, {"clients": 5}) for peer in (peers.FLOOR, peers.PROTOTYPE, peers.SOCKADE)]
+    tasks[-1].words["rest"] = 26
+    bench.in_turn(tasks, 1, fresh=True)
+    assert alive == []
+    rows = bench.results.rows
+    assert len(rows) == 2 * TURNS + 1
+    assert rows[-1] == {"rested": 1, "work": "rest", "server": peers.SOCKADE.name, "round": 1}
+    assert bench.results.absent == {f"{peers.PROTOTYPE.name}, many": "did not start"}
