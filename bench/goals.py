@@ -33,16 +33,21 @@ def to_floor(work: str) -> Callable[[Results], Figure | None]:
     return lambda results: results.ratio(work, "sockade", "floor")
 
 
-def growth(results: Results) -> Figure | None:
-    """How the cost of a delivery grows from the fewest subscribers to the most, within each turn."""
+def growth(results: Results, unit: str = "") -> Figure | None:
+    """How the cost of a delivery grows from the fewest subscribers to the most, within each turn.
+
+    `unit` names the server whose delivery, to as many and in the same turn, is what the cost is counted in.
+    """
     rows = results.select("many", "sockade")
     few, most = (pick((row["clients"] for row in rows), default=0) for pick in (min, max))
-    costs = {
-        clients: {moment(row): value(row, "cpu_us") for row in rows if row["clients"] == clients}
-        for clients in (few, most)
-    }
-    both = costs[few].keys() & costs[most].keys() if few < most else ()
-    return over_rounds([(at[0], costs[most][at] / costs[few][at]) for at in both])
+    units = {(row["clients"], *moment(row)): value(row, "cpu_us") for row in results.select("many", unit)}
+    costs: dict[tuple[int, ...], float] = {}
+    for row in rows:
+        at = (row["clients"], *moment(row))
+        if not unit or at in units:
+            costs[at] = value(row, "cpu_us") / units.get(at, 1.0)
+    both = [at for clients, *at in costs if clients == few < most and (most, *at) in costs]
+    return over_rounds([(at[0], costs[most, *at] / costs[few, *at]) for at in both])
 
 
 def guard_share(results: Results) -> Figure | None:
@@ -74,6 +79,12 @@ GOALS = (
         lambda results: results.ratio("publish-durable", "sockade", "sockade", to_work="publish-memory"),
     ),
     Goal("growth", "a delivery at the most subscribers, to one at 100", 1.2, growth),
+    Goal(
+        "growth-to-floor",
+        "the same in deliveries of the floor to as many, which grow too",
+        1.2,
+        lambda results: growth(results, "floor"),
+    ),
     Goal("guard", "the guard's share of an echo", 20, guard_share, "%"),
     Goal(
         "rest",

@@ -25,7 +25,7 @@ ROOMS, MEMBERS, CHAT_RATE, CHURN = 50, 10, 500, 10
 IDLE_CLIENTS = 2_000
 REST_SECONDS = 26  # one round of pings, which are sent every 25 s
 FLOOD_CLIENTS, FLOOD_SECONDS = 1_000, 3.0
-MANY_ROUNDS = 3
+MANY_ROUNDS, MANY_SECONDS = 3, 0.3
 STEPS = (100, 300, 1_000, 3_000, 10_000)
 SIZES = (32, 128, 512, 2_048, 8_192, 32_000)
 CHANNELS = (1, 10, 100)
@@ -87,7 +87,7 @@ def idle(bench: Bench) -> None:
 def many(bench: Bench) -> None:
     """Few and many subscribers, each number on a process of its own; then silence of the most, with pings alone."""
     most = bench.options.many
-    words = {"work": "fanout", "path": "/", "addresses": 8}
+    words = {"work": "fanout", "path": "/", "addresses": 8, "seconds": MANY_SECONDS}
     tasks = [
         Task("many", peer, {**words, "clients": clients})
         for clients in [step for step in STEPS if step <= most] or [most]

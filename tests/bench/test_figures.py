@@ -31,7 +31,8 @@ def full() -> Results:
             results.rows += [row(one.name, peer.name, number) for peer in one.peers]
         results.rows += [row(name, server, number) for name in ("calm", "flood") for server in FLOODED]
         results.rows.append(row("stalls", "sockade", number, stall_wall_ms=5.0, stall_cpu_ms=2.0))
-        results.rows += [row("many", "sockade", number, clients=clients) for clients in (100, 1_000)]
+        both = [(server, clients) for server in ("floor", "sockade") for clients in (100, 1_000)]
+        results.rows += [row("many", server, number, clients=clients) for server, clients in both]
         at_rest = {"clients": 1_000, "rest_server_ns": 10_000_000, "rest_wall_ns": 1_000_000_000}
         results.rows.append({"work": "rest", "server": "sockade", "round": number, **at_rest})
     results.rows += [row("idle", "sockade"), row("sizes", "floor", size=128), row("sizes", "sockade", size=512)]
@@ -97,6 +98,11 @@ def test_growth_is_taken_within_each_turn() -> None:
             results.rows += [row("many", "sockade", number, cpu, clients=clients, turn=turn) for clients, cpu in costs]
     growth = next(goal for goal in GOALS if goal.name == "growth")
     assert growth.measured(results) == Figure(1.15, 1.1, 1.2)
+    in_floors = next(goal for goal in GOALS if goal.name == "growth-to-floor")
+    assert in_floors.measured(results) is None
+    floor = [(turn, *cost) for turn in range(3) for cost in ((100, 10), (10_000, 12))]
+    results.rows += [row("many", "floor", 0, cpu, clients=clients, turn=turn) for turn, clients, cpu in floor]
+    assert in_floors.measured(results) == Figure(1, 1, 1)
     results.rows = [one for one in results.rows if one["clients"] == 100]
     assert growth.measured(results) is None
 
