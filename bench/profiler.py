@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from bench import install, machine, peers
-from bench.measure import TurnedDriver
+from bench.measure import FAILURES, TurnedDriver
 from bench.results import value
 
 if TYPE_CHECKING:
@@ -50,16 +50,21 @@ def profile(bench: Bench) -> dict[str, Any]:
     for name, words in PROFILED.items():
         found[name] = {}
         for kind, sampler in (("parts", by_part), ("functions", by_function)):
-            shares, _ = sampled(bench, server, words, sampler)
-            found[name][kind] = shares if isinstance(shares, str) else shares[:SHOWN]
-    found["growth"] = growth(bench)
+            try:
+                found[name][kind] = sampled(bench, server, words, sampler)[0][:SHOWN]
+            except FAILURES as error:
+                found[name][kind] = str(error)
+    try:
+        found["growth"] = growth(bench)
+    except FAILURES as error:
+        found["growth"] = str(error)
     return found
 
 
-def growth(bench: Bench) -> list[tuple[str, str, float, float]] | str:
+def growth(bench: Bench) -> list[tuple[str, str, float, float]]:
     """Return what a delivery costs in each part of a server with few and with the most subscribers, microseconds.
 
-    Each row has the server and the part. The reason where that cannot be measured.
+    Each row has the server and the part.
     """
     rows = []
     for peer in (peers.FLOOR, peers.SOCKADE):
@@ -71,8 +76,6 @@ def growth(bench: Bench) -> list[tuple[str, str, float, float]] | str:
                 shares, row = sampled(bench, server, words, by_part)
             finally:
                 server.stop()
-            if isinstance(shares, str):
-                return shares
             costs.append({part: share / 100 * value(row, "cpu_us") for part, share in shares})
         few, most = costs
         rows += [(peer.name, part, few.get(part, 0.0), most.get(part, 0.0)) for part in {**few, **most}]
@@ -81,16 +84,13 @@ def growth(bench: Bench) -> list[tuple[str, str, float, float]] | str:
 
 def sampled(
     bench: Bench, server: Server, words: dict[str, Any], sampler: Callable[[int, Path], Counter[str]]
-) -> tuple[list[tuple[str, float]] | str, Row]:
-    """Sample while the driver works: shares in percent, the most first, or the reason; and what the driver found."""
+) -> tuple[list[tuple[str, float]], Row]:
+    """Sample while the driver works: shares in percent, the most first, and what the driver found."""
     command = bench.command(server, {"seconds": SECONDS + 2, **words}, turns=2)
     with TurnedDriver(command, server) as driver, ThreadPoolExecutor(1) as pool:
         driver.turn()  # all open, and get warm
         working = pool.submit(driver.turn)
-        try:
-            counted = sampler(server.pid, bench.folder)
-        except install.AbsentError as error:
-            return str(error), working.result()
+        counted = sampler(server.pid, bench.folder)
         row = working.result()
     total = sum(counted.values()) or 1
     return [(name, 100 * count / total) for name, count in counted.most_common()], row
