@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BURST = 20
 PUBLISHERS, IN_FLIGHT = 16, 8
+HANDSHAKES = 1_100  # a hundred in a turn: one alone takes now half as long, now twice
 ROOMS, MEMBERS, CHAT_RATE, CHURN = 50, 10, 500, 10
 IDLE_CLIENTS = 2_000
 REST_SECONDS = 26  # one round of pings, which are sent every 25 s
@@ -50,7 +51,7 @@ SIDE_BY_SIDE = [
     Work("fanout", "fanout", "fanout", [*peers.PLAIN, *LOOPS]),
     Work("burst", "fanout", "fanout", [*peers.PLAIN, *LOOPS], {"depth": BURST}),
     Work("echo", "echo", "echo", [*peers.PLAIN, peers.UNGUARDED, *LOOPS]),
-    Work("handshake", "handshake", "fanout", [*peers.PLAIN, *LOOPS]),
+    Work("handshake", "handshake", "fanout", [*peers.PLAIN, *LOOPS], {"clients": HANDSHAKES}),
     Work("chat", "chat", "room", [*peers.PLAIN, *LOOPS], CHAT),
     Work("publish-durable", "publish", "publish", [peers.SOCKADE_CHANNELS], {**PUBLISH, "channel": "durable:"}),
     Work("publish-memory", "publish", "publish", ON_CHANNELS, {**PUBLISH, "channel": "memory:"}),
