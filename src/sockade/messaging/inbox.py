@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-IDLE: Final = object()
+_IDLE: Final = object()
 """What a reader comes to that waits for the next item."""
-_IDLE: Final = (IDLE,)
+_WAIT: Final = (_IDLE,)
 
 _enter_task, _leave_task = asyncio._enter_task, asyncio._leave_task  # noqa: SLF001 - documented, for this use
 
@@ -42,7 +42,7 @@ class Inbox(Generic[T]):
         """Oldest first. Few wait, so that a list is both smaller and faster than what is made for many."""
         self._wake: Callable[[Inbox[T]], object] | None = None
         """Wakes the task; None while it is awake, or about to be."""
-        self._step: Any = IDLE
+        self._step: Any = _IDLE
         """What a step taken by `put` came to and the task has yet to hear: a future, or the exception it ended with."""
 
     def read(self, reader: Coroutine[Any, None, None]) -> asyncio.Task[None]:
@@ -69,7 +69,7 @@ class Inbox(Generic[T]):
             self._step = end
         finally:
             _leave_task(loop, task)
-        if self._step is not IDLE:
+        if self._step is not _IDLE:
             wake, self._wake = self._wake, None
             if wake is not None:
                 self._context.run(wake, self)
@@ -81,7 +81,7 @@ class Inbox(Generic[T]):
         return self.items.pop(0)
 
     def __await__(self) -> Generator[object, None, None]:
-        return iter(_IDLE)  # type: ignore[return-value]  # any iterator will do, and a tuple's is the cheapest
+        return iter(_WAIT)  # type: ignore[return-value]  # any iterator will do, and a tuple's is the cheapest
 
     def _wake_later(self) -> None:
         wake, self._wake = self._wake, None
@@ -91,15 +91,15 @@ class Inbox(Generic[T]):
     # The protocol of coroutines, as far as a task uses it.
 
     def send(self, value: None) -> object:
-        return self._go_on(self._reader.send, value) if self._step is IDLE else self._hand_over()
+        return self._go_on(self._reader.send, value) if self._step is _IDLE else self._hand_over()
 
     def throw(self, *error: Any) -> object:
         step = self._step
         # A task that is cancelled while it waits for a future cancels that.
-        if step is not IDLE and (isinstance(step, BaseException) or (step is not None and step.cancel())):
+        if step is not _IDLE and (isinstance(step, BaseException) or (step is not None and step.cancel())):
             del step
             return self._hand_over()
-        self._step = IDLE
+        self._step = _IDLE
         return self._go_on(self._reader.throw, *error)
 
     def close(self) -> None:
@@ -112,14 +112,14 @@ class Inbox(Generic[T]):
         except BaseException:
             del self._task  # It holds on to the inbox: the circle would be kept until it is looked for.
             raise
-        if step is not IDLE:
+        if step is not _IDLE:
             return step
         self._asyncio_future_blocking = True
         return self
 
     def _hand_over(self) -> object:
         """Return to the task what a step that was taken by `put` came to wait for; or end as that ended."""
-        step, self._step = self._step, IDLE
+        step, self._step = self._step, _IDLE
         if not isinstance(step, BaseException):
             return step
         del self._task
