@@ -152,6 +152,7 @@ class Bench:
         """Return the words that start the driver for a server, in so many turns if it is told a number."""
         told = {"port": server.port, "pid": server.pid, "clients": self.options.clients, "turns": turns, **words}
         told.setdefault("seconds", self.options.seconds / (TURNS if turns else 1))
+        told["clients"] = min(told["clients"], self.options.many)
         return machine.pinned(machine.DRIVER_CORE, self.driver, *(f"{name}={it}" for name, it in told.items()))
 
     def rows(self, server: Server, words: dict[str, Any]) -> list[Row]:

@@ -79,10 +79,9 @@ def side_by_side(bench: Bench, chosen: list[Work]) -> None:
 
 def idle(bench: Bench) -> None:
     """Memory: connections that say nothing, on servers that have done nothing before."""
-    clients = min(IDLE_CLIENTS, bench.options.many)
     for peer in [*peers.PLAIN, peers.CENTRIFUGO]:
         path = peer.paths["fanout"]
-        bench.drive("idle", peer, 0, fresh=True, work="idle", path=path, clients=clients, channel="plain:")
+        bench.drive("idle", peer, 0, fresh=True, work="idle", path=path, clients=IDLE_CLIENTS, channel="plain:")
 
 
 def many(bench: Bench) -> None:
@@ -105,8 +104,7 @@ def flood(bench: Bench) -> None:
     for peer in (peers.FLOOR, peers.SOCKADE, peers.STRICT_SOCKADE):
         for number in range(4):
             for flooding in (0, 1):
-                words = {"work": "flood", "path": "/echo", "rate": 1, "flood": flooding}
-                words["clients"] = min(FLOOD_CLIENTS, bench.options.many)
+                words = {"work": "flood", "path": "/echo", "rate": 1, "flood": flooding, "clients": FLOOD_CLIENTS}
                 name = "flood" if flooding else "calm"
                 # Who flooded is refused for a while, and so is the user: the next run needs a server that forgot.
                 strict = peer is peers.STRICT_SOCKADE

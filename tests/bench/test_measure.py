@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from bench.install import AbsentError
 from bench.measure import TURNS, Bench, Options, Task
 
@@ -25,16 +26,21 @@ for turn, line in enumerate(sys.stdin):
 """
 
 
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """Return a benchmark whose driver only says that it worked."""
+    bench = Bench(Options(many=1_000))
+    bench.driver = tmp_path / "driver"
+    bench.driver.write_text(DRIVER)
+    bench.driver.chmod(0o700)
+    return bench
+
+
 def no_token() -> str:
     raise AbsentError("sockade token did not end")
 
 
-def test_in_turn_who_fails_takes_no_further_part(tmp_path: Path) -> None:
-    driver = tmp_path / "driver"
-    driver.write_text(DRIVER)
-    driver.chmod(0o700)
-    bench = Bench(Options())
-    bench.driver = driver
+def test_in_turn_who_fails_takes_no_further_part(bench: Bench) -> None:
     running: dict[str, Any] = {
         "floor": SimpleNamespace(port=1, pid=1, token=str),
         "sockade": SimpleNamespace(port=2, pid=2, token=str),
@@ -53,12 +59,7 @@ def test_in_turn_who_fails_takes_no_further_part(tmp_path: Path) -> None:
     }
 
 
-def test_in_turn_on_fresh_servers_of_their_own_and_then_at_rest(tmp_path: Path) -> None:
-    driver = tmp_path / "driver"
-    driver.write_text(DRIVER)
-    driver.chmod(0o700)
-    bench = Bench(Options())
-    bench.driver = driver
+def test_in_turn_on_fresh_servers_of_their_own_and_then_at_rest(bench: Bench) -> None:
     alive = []
 
     def fresh(peer: peers.Peer) -> Any:
@@ -77,3 +78,9 @@ def test_in_turn_on_fresh_servers_of_their_own_and_then_at_rest(tmp_path: Path) 
     assert len(rows) == 2 * TURNS + 1
     assert rows[-1] == {"rested": 1, "work": "rest", "server": peers.SOCKADE.name, "round": 1}
     assert bench.results.absent == {f"{peers.PROTOTYPE.name}, many": "did not start"}
+
+
+def test_no_work_opens_more_than_one_process_may_have(bench: Bench) -> None:
+    server: Any = SimpleNamespace(port=1, pid=1)
+    for asked, opened in ((2_000, 1_000), (1_000, 1_000), (7, 7)):
+        assert f"clients={opened}" in bench.command(server, {"clients": asked})
