@@ -316,13 +316,20 @@ async def test_an_exit_ends_the_loop_and_the_task_knows_it() -> None:
     assert isinstance(task.exception(), SystemExit)
 
 
-async def test_nothing_is_left_of_an_inbox_whose_reader_ended() -> None:
+@pytest.mark.parametrize("ending", ["where it hears", "after it waited", "cancelled by itself"])
+async def test_nothing_is_left_of_an_inbox_whose_reader_ended(ending: str) -> None:
     inbox: Inbox[int] | None = Inbox(asyncio.get_running_loop())
     assert inbox is not None
 
     async def read(inbox: Inbox[int]) -> None:
         while await inbox.get():
             pass
+        if ending == "after it waited":
+            await asyncio.sleep(0)
+        elif ending == "cancelled by itself":
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
 
     tasks = {inbox.read(read(inbox))}
     for task in tasks:
@@ -334,7 +341,9 @@ async def test_nothing_is_left_of_an_inbox_whose_reader_ended() -> None:
     try:
         await put(inbox, 1, 0)
         del inbox
-        await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not tasks
         assert gone() is None
     finally:
         gc.enable()
