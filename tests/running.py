@@ -122,14 +122,19 @@ class RunningServer:
         whole = self.log_text.rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
-    def log_of(self, connection: str) -> list[dict[str, Any]]:
-        """The log lines that name a connection or request id; the log is written a moment after the answer."""
+    def says(self, text: str) -> bool:
+        """Tell whether the log holds a text; it is written a moment after what it tells of."""
         deadline = time.monotonic() + LOG_SECONDS
-        while not (found := [line for line in self.log if connection in json.dumps(line)]):
+        while text not in self.log_text.rpartition("\n")[0]:
             if time.monotonic() > deadline:
-                break
+                return False
             time.sleep(0.02)
-        return found
+        return True
+
+    def log_of(self, connection: str) -> list[dict[str, Any]]:
+        """The log lines that name a connection or request id."""
+        self.says(connection)
+        return [line for line in self.log if connection in json.dumps(line)]
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 40) -> int:
         """End the process with a signal and return its exit status."""

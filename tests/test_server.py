@@ -67,6 +67,7 @@ async def test_a_callback_that_raises_costs_its_connection_alone(chat: RunningSe
     await others[0].send("still here")
     heard = await asyncio.gather(*(asyncio.wait_for(other.recv(), 10) for other in others[1:]))
     assert heard == ["still here"] * 99
+    assert chat.says("RuntimeError: boom")
     assert any("RuntimeError: boom" in line.get("error.stack_trace", "") for line in chat.log)
     observe("1011 for one, the others go on", f"1011; {len(heard)} others heard the next message")
     await close_many(others)

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 WAITING_LINES = 10_000
 CLOSE_SECONDS = 2.0
-GATHER_SECONDS = 0.01
-"""How long after a write the next lines gather: each write wakes the thread, which costs more than a line does."""
+GATHER_SECONDS, MOST_GATHER_SECONDS = 0.01, 0.05
+"""How long after a write the next lines gather, for each line it had, and at most: waking the thread costs more than a
+line does, and where lines come often they may come together."""
 
 
 class LineWriter:
@@ -58,16 +59,16 @@ class LineWriter:
         atexit.unregister(self.close)
 
     def _run(self) -> None:
-        while (text := self._next()) is not None:
+        while lines := self._next():
             try:
-                self._stream.write(text)
+                self._stream.write("".join(f"{line}\n" for line in lines))
                 self._stream.flush()
             except (OSError, ValueError):
                 pass  # The reader is gone or the stream closed: nobody is left to tell.
-            self._closing.wait(GATHER_SECONDS)
+            self._closing.wait(min(len(lines) * GATHER_SECONDS, MOST_GATHER_SECONDS))
 
-    def _next(self) -> str | None:
-        """Wait for lines and return them; None when closed and empty."""
+    def _next(self) -> deque[str]:
+        """Wait for lines and return them; none when closed and empty."""
         with self._ready:
             while not self._lines and not self._dropped and not self._closed:
                 self._ready.wait()
@@ -75,4 +76,4 @@ class LineWriter:
             dropped, self._dropped = self._dropped, 0
         if dropped:
             lines.append(self._notice(f"{dropped} log lines were dropped because nobody read them"))
-        return "".join(f"{line}\n" for line in lines) if lines else None
+        return lines

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from datetime import UTC, datetime
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,13 @@ def _short(value: str) -> str:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    seconds, microseconds = divmod(time.time_ns() // 1_000, 1_000_000)
+    return f"{_second(seconds)}.{microseconds:06d}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 class _Handler(logging.Handler):
