@@ -33,6 +33,8 @@ class NetworkSet:
         self._ranges = {version: _ranges([n for n in plain if n.version == version]) for version in (4, 6)}
 
     def __contains__(self, address: IPv4Address | IPv6Address) -> bool:
+        if not self._size:
+            return False
         first, last = self._ranges[address.version]
         number = int(address)
         at = bisect_right(first, number) - 1

@@ -26,11 +26,10 @@ TICKET = re.compile(r"[A-Za-z0-9_-]{20,128}")
 
 def check_url(handshake: Handshake, policy: Policy) -> Refuse | None:
     """Refuse a credential in the URL, whatever its name."""
-    target = handshake.head.target
+    head = handshake.head
     forbidden = URL_NAMES - {QUERY_TICKET} if policy.query_ticket else URL_NAMES
-    if JWT_LIKE.search(target) or any(
-        name.lower() in forbidden for name, _ in parse_qsl(handshake.head.query, keep_blank_values=True)
-    ):
+    names = [name.lower() for name, _ in parse_qsl(head.query, keep_blank_values=True)] if head.query else []
+    if JWT_LIKE.search(head.target) or not forbidden.isdisjoint(names):
         return Refuse(Reason.CREDENTIAL_IN_URL, "a credential in the URL")
     return None
 

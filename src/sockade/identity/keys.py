@@ -80,6 +80,10 @@ class ServerKeys:
             if now < replaced_at + overlap + HAND_OVER_SECONDS
         }
 
+    def verifies(self, key: OKPKey, now: float, overlap: float) -> bool:
+        """Tell whether a key is one of those: nearly always the newest."""
+        return key is self.signing or any(key is one for one in self.verifying(now, overlap).values())
+
     @classmethod
     def open(cls, data_dir: Path, *, now: float) -> ServerKeys:
         """Read the keys, and make what is missing; `now` (POSIX seconds) goes into a new key's name.

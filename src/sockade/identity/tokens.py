@@ -85,7 +85,7 @@ class AccessTokens:
         self._clock = clock
         self._life = int(settings.access_token_seconds) or 1
         self._overlap = settings.access_token_seconds + settings.leeway_seconds
-        self._good: dict[bytes, tuple[str, OKPKey, Claims]] = {}
+        self._good: dict[bytes, tuple[OKPKey, Claims]] = {}
         """By the digests of whole tokens: the key that verified each, and what it says."""
 
     def issue(self, session: Session) -> tuple[Secret, int]:
@@ -132,17 +132,16 @@ class AccessTokens:
         if len(token) > MAX_CHARACTERS or not token.isascii():
             return None
         digest = sha256(token.encode("ascii")).digest()
-        keys = self._keys.verifying(self._clock.wall(), self._overlap)
         if (good := self._good.get(digest)) is not None:
-            kid, key, claims = good
-            if keys.get(kid) is key:
+            key, claims = good
+            if self._keys.verifies(key, self._clock.wall(), self._overlap):
                 return claims
-        return self._verify(token, digest, keys)
+        return self._verify(token, digest)
 
-    def _verify(self, token: str, digest: bytes, keys: dict[str, OKPKey]) -> Claims | None:
+    def _verify(self, token: str, digest: bytes) -> Claims | None:
         try:
             header = HEADERS.decode(decode_segment(token.partition(".")[0]))
-            key = keys.get(header.kid)
+            key = self._keys.verifying(self._clock.wall(), self._overlap).get(header.kid)
             if key is None:
                 return None
             claims = CLAIMS.decode(jws.deserialize_compact(token, key, registry=REGISTRY).payload)
@@ -150,7 +149,7 @@ class AccessTokens:
             return None
         if len(self._good) >= REMEMBERED:
             del self._good[next(iter(self._good))]
-        self._good[digest] = (header.kid, key, claims)
+        self._good[digest] = (key, claims)
         return claims
 
     def _judge(self, claims: Claims) -> Identity | Refuse:
