@@ -98,6 +98,8 @@ def test_two_origins_are_refused(handshake: MakeHandshake, policy: Policy) -> No
         ({"upgrade": "WebSocket"}, None),
         ({"connection": "keep-alive"}, Reason.UPGRADE),
         ({"connection": None}, Reason.UPGRADE),
+        ({"connection": "upgrade, @"}, Reason.BAD_REQUEST),
+        ({"connection": "upgrade, keep alive"}, Reason.BAD_REQUEST),
         ({"upgrade": "h2c"}, Reason.UPGRADE),
         ({"upgrade": "websocket, h2c"}, Reason.UPGRADE),
         ({"upgrade": None}, Reason.UPGRADE),

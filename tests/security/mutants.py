@@ -550,8 +550,8 @@ MUTANTS = (
     Mutant(
         "deadline of the ClientHello",
         "doors/hello.py",
-        "asyncio.timeout(seconds)",
-        "asyncio.timeout(None)",
+        "self._loop.time() + self._seconds",
+        "self._loop.time() + 60",
         f"{TRANSPORT} -k deadline_of_tls",
     ),
     Mutant(
@@ -644,7 +644,7 @@ MUTANTS = (
     Mutant(
         "number of headers",
         "doors/http.py",
-        "len(self.headers) + self._trailers > limits.headers",
+        "len(self._fields) + self._trailers > limits.headers",
         "False",
         f"{HEADS} -k over_its_size",
     ),
@@ -658,8 +658,8 @@ MUTANTS = (
     Mutant(
         "trailers",
         "doors/http.py",
-        "if self._phase is Phase.HEAD:\n            super().on_header",
-        "if True:\n            super().on_header",
+        "if self._phase is Phase.HEAD:\n            self._fields",
+        "if True:\n            self._fields",
         f"{HEADS} -k trailers",
     ),
     Mutant(

@@ -9,13 +9,12 @@ import functools
 import logging
 from typing import TYPE_CHECKING
 
-from websockets.datastructures import Headers
-from websockets.http11 import Request
+from websockets.exceptions import InvalidHandshake
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from sockade.doors.deflate import InflateFactory
 from sockade.doors.heads import Heads
+from sockade.doors.negotiation import SUBPROTOCOL, Negotiator
 from sockade.doors.refusals import origin_of, record_refusal, refusal_response
 from sockade.doors.turns import Turns
 from sockade.doors.websocket import Ledger, WebSocketDoor
@@ -29,9 +28,7 @@ from sockade.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
-
-    from websockets.typing import Subprotocol
+    from collections.abc import Callable
 
     from sockade.clock import Clock
     from sockade.guard.handshake import Handshake
@@ -43,10 +40,6 @@ if TYPE_CHECKING:
     from sockade.protocol.events import AuditLog
     from sockade.settings import LimitSettings
 
-SUBPROTOCOL = "sockade"
-"""The one subprotocol of plain endpoints. A ticket travels beside it and is never echoed."""
-CHANNEL_SUBPROTOCOL = "centrifuge-json"
-"""The one of the channel protocol, where it is optional."""
 FIRST_MESSAGE_BYTES = 4_096
 """The longest message of who has not said yet who they are."""
 WAITING_BYTES = 65_536
@@ -80,12 +73,7 @@ class Admission:
         self._limiter = hub.limiter
         self._quotas = Quotas(user=limits.connections_per_user, total=limits.connections)
         self._ledger = Ledger(Heads(limits.message_bytes), Turns(hub))
-        # Answers handshakes and keeps nothing of them: the frames of each connection have a protocol of their own.
-        self._negotiator = ServerProtocol(
-            select_subprotocol=select_subprotocol,
-            extensions=[InflateFactory()] if limits.compression else None,
-            logger=logger,
-        )
+        self._negotiator = Negotiator(compression=limits.compression)
         self.draining = False
 
     async def decide(self, handshake: Handshake) -> Admit | Refuse:
@@ -174,14 +162,14 @@ class Admission:
         has ended.
         """
         head = handshake.head
-        request = Request(head.target, Headers(head.headers), head.method, f"HTTP/{head.version}")
-        response = self._negotiator.accept(request)
-        if response.status_code != 101:
-            return Refuse(Reason.BAD_REQUEST, "the protocol refused the handshake")
+        try:
+            agreement = self._negotiator.agree(head)
+        except InvalidHandshake:
+            return Refuse(Reason.BAD_REQUEST, "malformed offers of subprotocols or extensions")
         is_known = admitted.identity.user != NOBODY
         most = self._limits.message_bytes if is_known else min(FIRST_MESSAGE_BYTES, self._limits.message_bytes)
         protocol = ServerProtocol(state=State.OPEN, max_size=most, logger=logger)
-        protocol.extensions = self._negotiator.extensions
+        protocol.extensions = agreement.extensions
         door = WebSocketDoor(transport, protocol, self._limits, self._ledger, gone)
         # The lifetime counts on the monotonic clock from here: no change of the system's clock moves it.
         lifetime = admitted.expires_at - self._clock.wall()
@@ -193,11 +181,11 @@ class Admission:
             door,
             self._hub,
             self._clock.monotonic() + lifetime,
-            controls=self._negotiator.subprotocol == SUBPROTOCOL,
+            controls=agreement.subprotocol == SUBPROTOCOL,
         )
         door.connection = connection
         transport.set_write_buffer_limits(high=WAITING_BYTES)
-        transport.write(response.serialize())
+        transport.write(agreement.response)
         transport.set_protocol(door)
         if is_known:
             self._entered(connection, handshake, entered)
@@ -205,8 +193,3 @@ class Admission:
             connection.confirm = functools.partial(self._confirm, connection, protocol, handshake, entered)
         self._hub.register(connection)
         return door
-
-
-def select_subprotocol(protocol: ServerProtocol, offers: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Choose ours where it is offered; a client that offers none gets none (RFC 6455 §4.2.2)."""
-    return next((offer for offer in offers if offer in (SUBPROTOCOL, CHANNEL_SUBPROTOCOL)), None)

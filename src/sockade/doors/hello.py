@@ -1,19 +1,21 @@
 """Waits for a whole ClientHello before TLS is begun, and says goodbye where TLS could not be.
 
 TLS costs some 60 KB a connection from its first moment. Until the first record is there, the kernel holds its bytes
-and this process nothing but the socket: who is silent, who drips and who does not speak TLS costs no more than that.
+and this process the socket and an entry here: who is silent, who drips and who does not speak TLS costs no more.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
     import ssl
+    from collections.abc import Callable
 
 RECORD_HEADER = 5
 HANDSHAKE = 0x16
@@ -26,52 +28,84 @@ HANDSHAKE_FAILURE, PROTOCOL_VERSION = 40, 70  # RFC 8446 §6
 FATAL = 2
 
 
-async def wait_for_hello(loop: asyncio.AbstractEventLoop, sock: socket.socket, seconds: float) -> bool:
-    """Wait until the first TLS record is there as a whole; False if something else came, nothing more, or too late."""
-    try:
-        begun = _peek(sock, USUAL_RECORD)
-        if 0 < _record_size(begun) <= len(begun):
-            return True  # Nearly always, and then no deadline needs to be set.
-        async with asyncio.timeout(seconds):
-            size = _record_size(await _wait(loop, sock, RECORD_HEADER))
-            return size > 0 and len(await _wait(loop, sock, size)) == size
-    except (TimeoutError, OSError):
-        return False
+@dataclass(slots=True)
+class Awaited:
+    """A socket whose ClientHello is awaited."""
+
+    done: Callable[[bool], None]
+    due: float
+    wanted: int = 1
+    """How many bytes make it readable: the loop does not turn for each one that drips in."""
+
+
+class Hellos:
+    """The sockets whose ClientHello is awaited. Each may take `seconds`, so that one timer serves all."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._awaited: dict[socket.socket, Awaited] = {}
+        """In the order in which they came: the first is the first to be late."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wait(self, sock: socket.socket, done: Callable[[bool], None]) -> None:
+        """Call `done` when the first TLS record is there as a whole (True), or can no longer be (False)."""
+        self._awaited[sock] = Awaited(done, self._loop.time() + self._seconds)
+        self._loop.add_reader(sock, self._look, sock)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._seconds, self._end_late)
+
+    def forget(self, sock: socket.socket) -> None:
+        """Wait no longer, and call nobody."""
+        del self._awaited[sock]
+        self._loop.remove_reader(sock)
+
+    def _look(self, sock: socket.socket) -> None:
+        awaited = self._awaited[sock]
+        try:
+            begun = sock.recv(max(awaited.wanted, USUAL_RECORD), socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            begun = b""
+        size = _record_size(begun)
+        if len(begun) < awaited.wanted or not size:  # no more comes, or something else came
+            self._end(sock, whole=False)
+        elif len(begun) >= size:
+            self._want(sock, awaited, 1)
+            self._end(sock, whole=True)
+        else:
+            self._want(sock, awaited, size)
+
+    def _want(self, sock: socket.socket, awaited: Awaited, size: int) -> None:
+        # socket(7): readable only once so many bytes are there, or the end.
+        if awaited.wanted != size:
+            awaited.wanted = size
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+
+    def _end(self, sock: socket.socket, *, whole: bool) -> None:
+        done = self._awaited[sock].done
+        self.forget(sock)
+        done(whole)
+
+    def _end_late(self) -> None:
+        self._timer = None
+        while self._awaited:
+            sock, awaited = next(iter(self._awaited.items()))
+            if self._loop.time() < awaited.due:
+                self._timer = self._loop.call_at(awaited.due, self._end_late)
+                return
+            self._end(sock, whole=False)
 
 
 def _record_size(begun: bytes) -> int:
-    """Return the size of the record that begins so, header included; 0 if that is no record of a TLS handshake."""
+    """Return the size of the record that begins so, as far as it is known; 0 if none of a TLS handshake does."""
+    if len(begun) < RECORD_HEADER:
+        return RECORD_HEADER
     size = int.from_bytes(begun[3:RECORD_HEADER], "big")
-    if len(begun) < RECORD_HEADER or begun[0] != HANDSHAKE or begun[1] != 3 or not 0 < size <= MOST_RECORD:
+    if begun[0] != HANDSHAKE or begun[1] != 3 or not 0 < size <= MOST_RECORD:
         return 0
     return RECORD_HEADER + size
-
-
-def _peek(sock: socket.socket, size: int) -> bytes:
-    """Return up to `size` bytes without taking them; none where there are none yet, or no more to come."""
-    try:
-        return sock.recv(size, socket.MSG_PEEK)
-    except BlockingIOError:
-        return b""
-
-
-async def _wait(loop: asyncio.AbstractEventLoop, sock: socket.socket, size: int) -> bytes:
-    """Wait for the first `size` bytes, and return them without taking them; fewer if the peer sends no more."""
-    # socket(7): readable only once so many bytes are there, or the end. A loop over single bytes would spin.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
-    readable = loop.create_future()
-    loop.add_reader(sock, _set, readable)
-    try:
-        await readable
-    finally:
-        loop.remove_reader(sock)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-    return sock.recv(size, socket.MSG_PEEK)
-
-
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def send_alert(descriptor: int, error: ssl.SSLError) -> None:

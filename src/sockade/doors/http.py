@@ -84,6 +84,7 @@ class HttpDoor(HttpToolsProtocol):
         self._head_bytes = 0
         self._body_bytes = 0
         self._trailers = 0
+        self._fields: list[tuple[bytes, bytes]] = []
         self._head: Head
         self._refusal: Refuse | None = None
         self._handshake: Handshake | None = None
@@ -93,7 +94,9 @@ class HttpDoor(HttpToolsProtocol):
     # What the TLS transport calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        # Most connections are upgraded: what the HTTP application needs of this one is made with its first request.
+        self.transport = transport
+        self.connections.add(self)
         if self._peer.dropped:
             transport.abort()
             return
@@ -133,7 +136,8 @@ class HttpDoor(HttpToolsProtocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self._fields = []
         self._begun += 1
         self._is_incomplete = True
         self._head_bytes = self._body_bytes = self._trailers = 0
@@ -141,7 +145,7 @@ class HttpDoor(HttpToolsProtocol):
             self._begin()
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        self.url += url
         if len(self.url) + len("GET  HTTP/1.1") > self._limits.request_line_bytes:
             self._stop(Refuse(Reason.LINE_TOO_LONG, "request line over limits.request_line_bytes"))
 
@@ -149,34 +153,53 @@ class HttpDoor(HttpToolsProtocol):
         limits = self._limits
         # RFC 9110 §6.5.1: a trailer is not merged into the head, which is judged by now.
         if self._phase is Phase.HEAD:
-            super().on_header(name, value)
+            self._fields.append((name, value))
         else:
             self._trailers += 1
         if (
-            len(self.headers) + self._trailers > limits.headers
+            len(self._fields) + self._trailers > limits.headers
             or len(name) + len(value) + len(": \r\n") > limits.header_bytes
         ):
             self._stop(Refuse(Reason.HEAD_TOO_LARGE, "over limits.headers or limits.header_bytes"))
 
     def on_headers_complete(self) -> None:
-        if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > self._limits.head_bytes:
+        size = len(self.url)
+        headers = []
+        for name, value in self._fields:
+            size += len(name) + len(value) + len(": \r\n")
+            headers.append((name.lower().decode("latin-1"), value.decode("latin-1")))
+        if size > self._limits.head_bytes:
             self._stop(Refuse(Reason.HEAD_TOO_LARGE, "head over limits.head_bytes"))
         if len(self.pipeline) >= PIPELINED:
             self._stop(Refuse(Reason.BAD_REQUEST, "too many requests ahead of their answers"))
+        parser = self.parser
         self._head = Head(
-            method=self.parser.get_method().decode("latin-1"),
+            method=parser.get_method().decode("latin-1"),
             target=self.url.decode("latin-1"),
-            version=self.parser.get_http_version(),
-            headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers),
+            version=parser.get_http_version(),
+            headers=tuple(headers),
         )
         refusal = self._peer.asks(self._head)
         if refusal is not None:
             self._stop(refusal)
-        # Limits, lists and logs of the HTTP application see whom a trusted proxy speaks for.
-        self.scope["client"] = (self._peer.client, 0)
-        super().on_headers_complete()
+        # Whatever asks for an upgrade is ours to decide: none of it reaches the HTTP application.
+        if not parser.should_upgrade():
+            self._hand_over()
         self._phase = Phase.BODY
         self._expect(self._began + self._limits.handshake_seconds)
+
+    def _hand_over(self) -> None:
+        """Give the HTTP application the request whose head was read."""
+        if self.flow is None:
+            super().connection_made(self.transport)
+        url = self.url
+        super().on_message_begin()
+        super().on_url(url)
+        for name, value in self._fields:
+            super().on_header(name, value)
+        # Its limits, lists and logs see whom a trusted proxy speaks for.
+        self.scope["client"] = (self._peer.client, 0)
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -196,8 +219,7 @@ class HttpDoor(HttpToolsProtocol):
         self._rest()
 
     def _should_upgrade(self) -> bool:
-        # Whatever asks for an upgrade is ours to decide: none of it reaches the HTTP application.
-        return True
+        return True  # see `on_headers_complete`
 
     # Requests and their limits.
 

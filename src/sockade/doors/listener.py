@@ -14,9 +14,10 @@ import logging
 import os
 import ssl
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sockade.doors.hello import send_alert, wait_for_hello
+from sockade.doors.hello import Hellos, send_alert
 from sockade.doors.refusals import record_refusal
 from sockade.doors.turnstile import Turnstile
 from sockade.guard.addresses import allowance_key
@@ -63,6 +64,7 @@ class Peer:
         "id",
         "is_proxy",
         "key",
+        "silent",
         "task",
         "transport",
     )
@@ -85,6 +87,8 @@ class Peer:
         self.key: str | None = None
         """What it is counted under; None as long as a proxy has not said for whom it speaks."""
         self.accepted_at = accepted_at
+        self.silent: socket.socket | None = None
+        """The socket, as long as nothing but its ClientHello is awaited."""
         self.task: asyncio.Task[None] | None = None
         self.transport: asyncio.Transport | None = None
         self.dropped = False
@@ -104,6 +108,8 @@ class Peer:
     def drop(self) -> None:
         """End it at once, whatever it is at."""
         self.dropped = True
+        if self.silent is not None:
+            self._listener.hang_up(self, self.silent)
         if self.task is not None:
             self.task.cancel()
         if self.transport is not None:
@@ -138,6 +144,7 @@ class Listener:
         self._addresses: Counter[str] = Counter()
         sockets = limits.handshakes_per_minute * SOCKETS_A_HANDSHAKE
         self._arrivals = Allowances(Rate(sockets / 60, sockets))
+        self._hellos = Hellos(loop, limits.tls_seconds)
         self._turnstile = Turnstile(loop, HANDSHAKES_A_TURN)
         self._empty = asyncio.Event()
 
@@ -218,7 +225,11 @@ class Listener:
         self._pending[peer] = None
         if not is_proxy:
             self._count(peer, key)
-        peer.task = self._loop.create_task(self._secure(sock, peer))
+        if self._context is None:
+            peer.task = self._loop.create_task(self._secure(sock, peer))
+        else:
+            peer.silent = sock
+            self._hellos.wait(sock, partial(self._hear, sock, peer))
 
     def _judge(self, address: str, key: str) -> Refuse | None:
         if not self._rules().permits(address):
@@ -270,6 +281,22 @@ class Listener:
         peer.drop()
         self.release(peer)
 
+    def _hear(self, sock: socket.socket, peer: Peer, whole: bool) -> None:
+        """Start TLS with a peer whose ClientHello is there."""
+        peer.silent = None
+        if whole:
+            peer.task = self._loop.create_task(self._secure(sock, peer))
+        else:
+            self.release(peer)
+            sock.close()
+
+    def hang_up(self, peer: Peer, sock: socket.socket) -> None:
+        """End a peer that has said nothing yet."""
+        peer.silent = None
+        self._hellos.forget(sock)
+        self.release(peer)
+        sock.close()
+
     async def _secure(self, sock: socket.socket, peer: Peer) -> None:
         """Run the TLS handshake, where there is one; from there on the door has the connection."""
         done = False
@@ -277,7 +304,7 @@ class Listener:
             if self._context is None:
                 await self._connect(lambda: self._door(peer), sock)
                 done = True
-            elif await wait_for_hello(self._loop, sock, self._limits.tls_seconds):
+            else:
                 await self._turnstile.enter()
                 done = await self._shake_hands(sock, peer, self._context())
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from typing import TYPE_CHECKING
 
 from sockade.guard.handshake import Refuse
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from sockade.guard.policy import Policy
 
 KEY_BYTES = 16  # RFC 6455 §4.1 item 7
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110 §5.6.2, in lower case
 
 
 def check_request(handshake: Handshake, policy: Policy) -> Refuse | None:
@@ -22,7 +24,10 @@ def check_request(handshake: Handshake, policy: Policy) -> Refuse | None:
         return Refuse(Reason.HTTP_VERSION, "an upgrade needs HTTP/1.1")
     if head.method != "GET":
         return Refuse(Reason.METHOD, "an upgrade is a GET", headers=(("Allow", "GET"),))
-    if head.tokens("upgrade") != ["websocket"] or "upgrade" not in head.tokens("connection"):
+    options = head.tokens("connection")
+    if not all(map(TOKEN.fullmatch, options)):
+        return Refuse(Reason.BAD_REQUEST, "Connection is not a list of tokens")
+    if head.tokens("upgrade") != ["websocket"] or "upgrade" not in options:
         return Refuse(Reason.UPGRADE, "not an upgrade to websocket", headers=(("Upgrade", "websocket"),))
     # A body before the 101 is how requests are smuggled past a proxy that believes in it.
     if head.all("transfer-encoding") or any(value.strip() != "0" for value in head.all("content-length")):
