@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -142,3 +143,21 @@ async def test_who_is_forgotten_is_not_heard_of(ends: list[Waiting]) -> None:
     one.client.sendall(record(1))
     await asyncio.sleep(2 * LATE)
     assert not one.answer.done()
+
+
+async def test_a_reset_is_given_up_at_once(ends: list[Waiting]) -> None:
+    hellos = Hellos(asyncio.get_running_loop(), 60)
+    ends.append(one := Waiting(hellos))
+    one.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    one.client.close()
+    assert not await one.heard()
+
+
+async def test_a_look_in_vain_changes_nothing(ends: list[Waiting]) -> None:
+    """The system may say that a socket is readable when it is not (select(2), Bugs)."""
+    hellos = Hellos(asyncio.get_running_loop(), SOON)
+    ends.append(one := Waiting(hellos))
+    hellos._look(one.sock)
+    assert not one.answer.done()
+    one.client.sendall(record(1))
+    assert await one.heard()
