@@ -713,15 +713,15 @@ ADMIN_ROWS: tuple[Row, ...] = (
     ),
     (
         "API: off loopback",
-        "exposure.py",
+        "exposure/refused.py",
         "    if is_loopback(admin.host):\n        return",
         "    return",
         "tests/test_settings.py -k server_api_off",
     ),
     (
         "API: a key that others can read",
-        "exposure.py",
-        'yield from _secret("admin.api_key_file", path)',
+        "exposure/refused.py",
+        'yield from files.secret("admin.api_key_file", path)',
         "yield from ()",
         "tests/test_settings.py -k api_key",
     ),
