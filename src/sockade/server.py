@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from sockade.doors.listener import Peer
+    from sockade.doors.peer import Peer
     from sockade.guard.identity import Identity, SessionId
     from sockade.identity.api_keys import ApiKey
     from sockade.messaging.application import Sockade

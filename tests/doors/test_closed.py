@@ -26,7 +26,7 @@ import json
 from websockets.server import ServerProtocol
 
 from sockade import History, Sockade
-from sockade.doors.listener import Peer
+from sockade.doors.peer import Peer
 from sockade.doors.websocket import WebSocketDoor
 from sockade.messaging.client import Client
 from sockade.messaging.connection import Connection

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from sockade.doors.admission import Admission
-    from sockade.doors.listener import Peer
+    from sockade.doors.peer import Peer
     from sockade.protocol.events import AuditLog
     from sockade.settings import LimitSettings
 
