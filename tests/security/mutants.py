@@ -34,6 +34,7 @@ class Mutant:
 
 
 ADMISSION = "tests/doors/test_admission.py"
+HELLO, NEGOTIATION = "tests/doors/test_hello.py", "tests/doors/test_negotiation.py"
 TURNSTILE = "tests/doors/test_turnstile.py"
 CLOSED = "tests/doors/test_closed.py"
 HTTP = "tests/doors/test_http.py"
@@ -555,6 +556,18 @@ MUTANTS = (
         f"{TRANSPORT} -k deadline_of_tls",
     ),
     Mutant(
+        "deadline of each who waits",
+        "doors/hello.py",
+        "                self._timer = self._loop.call_at(awaited.due, self._end_late)\n",
+        "",
+        HELLO,
+    ),
+    Mutant("end of a ClientHello", "doors/hello.py", "len(begun) < awaited.wanted or not size", "not size", HELLO),
+    Mutant(
+        "what drips in", "doors/hello.py", "            self._want(sock, awaited, size)\n", "            pass\n", HELLO
+    ),
+    Mutant("offers that are read", "doors/negotiation.py", "if name in OFFERS", "if False", NEGOTIATION),
+    Mutant(
         "deadline of TLS",
         "doors/listener.py",
         "max(peer.accepted_at + self._limits.tls_seconds - self._loop.time(), 0.01)",
@@ -644,7 +657,7 @@ MUTANTS = (
     Mutant(
         "number of headers",
         "doors/http.py",
-        "len(self._fields) + self._trailers > limits.headers",
+        "len(self._fields) > limits.headers",
         "False",
         f"{HEADS} -k over_its_size",
     ),
@@ -654,13 +667,6 @@ MUTANTS = (
         'if head.all("transfer-encoding") or any',
         "if False and any",
         f"{HEADS} -k smuggle",
-    ),
-    Mutant(
-        "trailers",
-        "doors/http.py",
-        "if self._phase is Phase.HEAD:\n            self._fields",
-        "if True:\n            self._fields",
-        f"{HEADS} -k trailers",
     ),
     Mutant(
         "binary where text is spoken",

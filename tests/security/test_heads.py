@@ -15,6 +15,7 @@ from fuzz.server import rig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sockade.settings import LimitSettings
 from tests.running import ROOMY, RunningServer
 from tests.security.scale import number
 from tests.security.sockets import HOST, UPGRADE, drip, secure, status
@@ -142,6 +143,13 @@ def test_trailers_do_not_become_headers(server: RunningServer) -> None:
     answer = server.exchange(head + b"Connection: close\r\n\r\n" + body)
     assert status(answer) == 401
     assert b"credential_missing" in answer
+
+
+def test_trailers_count_as_headers_do(server: RunningServer) -> None:
+    """Case 10."""
+    head = b"POST /auth/logout HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+    answer = server.exchange(head + b"2\r\n{}\r\n0\r\n" + b"X: a\r\n" * LimitSettings().headers + b"\r\n")
+    assert status(answer) == 431
 
 
 def test_frames_ahead_of_the_101_wait_for_admission_and_are_not_lost(server: RunningServer) -> None:

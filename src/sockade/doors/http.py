@@ -83,7 +83,6 @@ class HttpDoor(HttpToolsProtocol):
         """Requests that began in the bytes being parsed, besides the one that they began with or went on with."""
         self._head_bytes = 0
         self._body_bytes = 0
-        self._trailers = 0
         self._fields: list[tuple[bytes, bytes]] = []
         self._head: Head
         self._refusal: Refuse | None = None
@@ -140,7 +139,7 @@ class HttpDoor(HttpToolsProtocol):
         self._fields = []
         self._begun += 1
         self._is_incomplete = True
-        self._head_bytes = self._body_bytes = self._trailers = 0
+        self._head_bytes = self._body_bytes = 0
         if self._phase is Phase.IDLE:
             self._begin()
 
@@ -150,16 +149,10 @@ class HttpDoor(HttpToolsProtocol):
             self._stop(Refuse(Reason.LINE_TOO_LONG, "request line over limits.request_line_bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers count as well, and go nowhere: the head was judged and handed over by then (RFC 9110 §6.5.1).
+        self._fields.append((name, value))
         limits = self._limits
-        # RFC 9110 §6.5.1: a trailer is not merged into the head, which is judged by now.
-        if self._phase is Phase.HEAD:
-            self._fields.append((name, value))
-        else:
-            self._trailers += 1
-        if (
-            len(self._fields) + self._trailers > limits.headers
-            or len(name) + len(value) + len(": \r\n") > limits.header_bytes
-        ):
+        if len(self._fields) > limits.headers or len(name) + len(value) + len(": \r\n") > limits.header_bytes:
             self._stop(Refuse(Reason.HEAD_TOO_LARGE, "over limits.headers or limits.header_bytes"))
 
     def on_headers_complete(self) -> None:
