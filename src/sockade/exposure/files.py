@@ -22,6 +22,7 @@ HMAC_BYTES = 32  # RFC 7518 §3.2
 
 
 def certificate(path: Path, now: datetime) -> Iterator[str]:
+    """Say what is wrong with the server's certificate."""
     leaf = _leaf(path)
     if isinstance(leaf, str):
         yield leaf
@@ -35,16 +36,22 @@ def certificate(path: Path, now: datetime) -> Iterator[str]:
 
 
 def _leaf(path: Path) -> x509.Certificate | str:
+    found = _certificates("tls.certificate", path, "the certificate and its chain")
+    return found if isinstance(found, str) else found[0]  # The server's own comes first (RFC 8446 §4.4.2).
+
+
+def _certificates(setting: str, path: Path, wanted: str) -> list[x509.Certificate] | str:
+    """Return the certificates of a file, one at least; or one sentence on what is wrong."""
     try:
-        # The certificate of the server comes first (RFC 8446 §4.4.2).
-        return x509.load_pem_x509_certificates(path.read_bytes())[0]
+        return x509.load_pem_x509_certificates(path.read_bytes())
     except OSError as error:
-        return f"tls.certificate ({path}) cannot be read ({error.strerror}): name a PEM file this user can read."
+        return f"{setting} ({path}) cannot be read ({error.strerror}): name a PEM file this user can read."
     except ValueError:
-        return f"tls.certificate ({path}) is not a PEM certificate: name a file with the certificate and its chain."
+        return f"{setting} ({path}) is not a PEM certificate: name a file with {wanted}."
 
 
 def key(path: Path, certificate: Path) -> Iterator[str]:
+    """Say what is wrong with the key of the server's certificate."""
     try:
         status, data = path.stat(), path.read_bytes()
     except OSError as error:
@@ -66,20 +73,18 @@ def key(path: Path, certificate: Path) -> Iterator[str]:
 
 
 def client_ca(path: Path | None, now: datetime) -> Iterator[str]:
+    """Say what is wrong with the authority of client certificates, where one is named."""
     if path is None:
         return
-    try:
-        found = x509.load_pem_x509_certificates(path.read_bytes())
-    except OSError as error:
-        yield f"tls.client_ca ({path}) cannot be read ({error.strerror}): name a PEM file this user can read."
-    except ValueError:
-        yield f"tls.client_ca ({path}) is not a PEM certificate: name a file with the CA that signs clients."
-    else:
-        if all(certificate.not_valid_after_utc <= now for certificate in found):
-            yield f"tls.client_ca ({path}) expired: no client could connect, name the CA that signs them now."
+    found = _certificates("tls.client_ca", path, "the CA that signs clients")
+    if isinstance(found, str):
+        yield found
+    elif all(certificate.not_valid_after_utc <= now for certificate in found):
+        yield f"tls.client_ca ({path}) expired: no client could connect, name the CA that signs them now."
 
 
 def secret(setting: str, path: Path) -> Iterator[str]:
+    """Say what is wrong with the file of a secret."""
     try:
         status, content = path.stat(), path.read_bytes()
     except OSError as error:
@@ -92,6 +97,7 @@ def secret(setting: str, path: Path) -> Iterator[str]:
 
 
 def data_dir(path: Path) -> Iterator[str]:
+    """Say what is wrong with the folder of all that is kept."""
     try:
         status = path.stat()
     except FileNotFoundError:

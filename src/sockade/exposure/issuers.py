@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def issuers(settings: Settings) -> Iterator[str]:
+    """Say what is wrong with the issuers and their keys."""
     taken = {settings.credentials.issuer: "credentials.issuer"}
     for name, issuer in settings.issuers.items():
         table = f"issuers.{name}"
