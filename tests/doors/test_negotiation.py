@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
@@ -10,12 +13,14 @@ from websockets.exceptions import InvalidHandshake
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from sockade.doors.admission import Admission
 from sockade.doors.deflate import InflateFactory
 from sockade.doors.negotiation import Negotiator, select_subprotocol
 from sockade.guard.handshake import Handshake, Head, Refuse
 from sockade.guard.identity import ConnectionId
 from sockade.guard.policy import Policy
 from sockade.guard.upgrade import check_request, check_websocket
+from sockade.protocol.reasons import Reason
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 POLICY = Policy(names=frozenset(), origins=frozenset(), paths=frozenset())
@@ -111,3 +116,16 @@ def test_nothing_is_kept_of_a_handshake() -> None:
     plain = negotiator.agree(Head("GET", "/", "1.1", GOOD))
     assert first.extensions[0] is not second.extensions[0]
     assert (plain.subprotocol, plain.extensions) == (None, [])
+
+
+def test_what_breaks_in_negotiation_refuses() -> None:
+    class Broken:
+        def agree(self, head: Head) -> None:
+            raise RuntimeError("broken")
+
+    admission: Any = SimpleNamespace(_negotiator=Broken())
+    handshake: Any = Handshake(ConnectionId("c"), Head("GET", "/", "1.1", GOOD), "127.0.0.1")
+    nothing: Any = None
+    answer = Admission.open(admission, nothing, handshake, nothing, nothing, nothing)
+    assert isinstance(answer, Refuse)
+    assert answer.reason is Reason.INTERNAL

@@ -166,6 +166,9 @@ class Admission:
             agreement = self._negotiator.agree(head)
         except InvalidHandshake:
             return Refuse(Reason.BAD_REQUEST, "malformed offers of subprotocols or extensions")
+        except Exception:
+            logger.exception("negotiation failed; refusing %s", handshake.id)
+            return Refuse(Reason.INTERNAL, "negotiation failed")
         is_known = admitted.identity.user != NOBODY
         most = self._limits.message_bytes if is_known else min(FIRST_MESSAGE_BYTES, self._limits.message_bytes)
         protocol = ServerProtocol(state=State.OPEN, max_size=most, logger=logger)
