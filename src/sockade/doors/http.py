@@ -84,6 +84,7 @@ class HttpDoor(HttpToolsProtocol):
         self._head_bytes = 0
         self._body_bytes = 0
         self._fields: list[tuple[bytes, bytes]] = []
+        """The headers of the current request as they came, and then its trailers."""
         self._head: Head
         self._refusal: Refuse | None = None
         self._handshake: Handshake | None = None
