@@ -79,7 +79,7 @@ HANDSHAKE: tuple[Row, ...] = (
     (
         "Connection is a list of tokens",
         "guard/upgrade.py",
-        "if not all(map(TOKEN.fullmatch, options)):",
+        "if not all(map(OPTION.fullmatch, options)):",
         "if False:",
         SCREEN,
     ),

@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING
 
 from sockade.guard.addresses import plain_address
-from sockade.guard.handshake import Head, Refuse
+from sockade.guard.handshake import TOKEN, Head, Refuse
 from sockade.protocol.reasons import Reason
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ MOST_PROXIES = 32
 
 NODE = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+))(?::(?:[0-9]{1,5}|_[\w.-]+))?", re.IGNORECASE | re.ASCII)
 """RFC 7239 §6: an address, IPv6 in brackets, and perhaps a port."""
-TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110 §5.6.2
 PAIR = re.compile(rf'({TOKEN})=(?:({TOKEN})|"((?:[^"\\]|\\.)*)")')
 
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from sockade.guard.identity import ConnectionId, Identity
     from sockade.protocol.reasons import Reason
 
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110 §5.6.2
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -6,7 +6,7 @@ import binascii
 import re
 from typing import TYPE_CHECKING
 
-from sockade.guard.handshake import Refuse
+from sockade.guard.handshake import TOKEN, Refuse
 from sockade.protocol.reasons import Reason
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sockade.guard.policy import Policy
 
 KEY_BYTES = 16  # RFC 6455 §4.1 item 7
-TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110 §5.6.2, in lower case
+OPTION = re.compile(TOKEN)  # RFC 9110 §7.6.1
 
 
 def check_request(handshake: Handshake, policy: Policy) -> Refuse | None:
@@ -25,7 +25,7 @@ def check_request(handshake: Handshake, policy: Policy) -> Refuse | None:
     if head.method != "GET":
         return Refuse(Reason.METHOD, "an upgrade is a GET", headers=(("Allow", "GET"),))
     options = head.tokens("connection")
-    if not all(map(TOKEN.fullmatch, options)):
+    if not all(map(OPTION.fullmatch, options)):
         return Refuse(Reason.BAD_REQUEST, "Connection is not a list of tokens")
     if head.tokens("upgrade") != ["websocket"] or "upgrade" not in options:
         return Refuse(Reason.UPGRADE, "not an upgrade to websocket", headers=(("Upgrade", "websocket"),))
