@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import unicodedata
 from typing import Any
 
 import msgspec
@@ -143,6 +145,24 @@ def test_brackets_within_strings_are_no_nesting() -> None:
 @given(st.text(max_size=200) | st.binary(max_size=200), st.sampled_from([PLAIN, MessageRules(shape=Say)]))
 def test_any_message_is_decided(message: str | bytes, rules: MessageRules) -> None:
     assert isinstance(judge(message, rules), str | Say | Reject | Close)
+
+
+def is_forbidden(char: str) -> bool:
+    """Tell the same from Unicode's own tables: controls, what reorders, separators, annotations, tags."""
+    return (
+        (unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") and char not in "\t\n\r")
+        or unicodedata.bidirectional(char) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+        or char in "\u061c\u200e\u200f\ufff9\ufffa\ufffb\ufeff"
+        or 0xE0000 <= ord(char) <= 0xE007F
+    )
+
+
+@pytest.mark.parametrize("around", ["a{}b", "\u00e9{}", "\u00e9{}\u200d"])
+def test_of_all_characters_just_these_do_not_pass(around: str) -> None:
+    """In a text of ASCII, of what is printable, and of what is not."""
+    chars = list(map(chr, range(sys.maxunicode + 1)))
+    kept_out = [char for char in chars if clean(around.format(char)) is None]
+    assert kept_out == list(filter(is_forbidden, chars))
 
 
 @given(st.text())

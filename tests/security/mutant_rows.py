@@ -319,14 +319,14 @@ CONTENT_ROWS: tuple[Row, ...] = (
     (
         "forbidden characters",
         "guard/text.py",
-        "    if FORBIDDEN.search(text) is not None:\n        return None\n",
+        "    if not text.isprintable() and FORBIDDEN.search(text) is not None:\n        return None\n",
         "",
         MESSAGES,
     ),
     (
         "controls in ASCII",
         "guard/text.py",
-        "text if text.isprintable() or FORBIDDEN.search(text) is None else None",
+        "None if 0 in text.encode().translate(ASCII) else text",
         "text",
         MESSAGES,
     ),

@@ -22,12 +22,16 @@ FORBIDDEN = re.compile(
 )
 
 
+ASCII = bytes(FORBIDDEN.match(chr(code)) is None for code in range(256))
+"""The same for a text in ASCII, by code: 0 where a character is forbidden."""
+
+
 def clean(text: str) -> str | None:
     """Return a text in NFC, or None where it holds a character that no text needs."""
     if text.isascii():
-        # Most messages: two looks at memory, and no table.
-        return text if text.isprintable() or FORBIDDEN.search(text) is None else None
-    if FORBIDDEN.search(text) is not None:
+        return None if 0 in text.encode().translate(ASCII) else text
+    # Nothing printable is forbidden, and to ask for that takes a third of the time of a search.
+    if not text.isprintable() and FORBIDDEN.search(text) is not None:
         return None
     return unicodedata.normalize("NFC", text)
 
