@@ -11,8 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Frame, Opcode
-from websockets.protocol import State
-from websockets.server import ServerProtocol
 
 from sockade.doors import heads
 from sockade.doors.heads import Heads
@@ -21,7 +19,9 @@ from sockade.doors.websocket import Ledger, WebSocketDoor
 from sockade.settings import LimitSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+
+    from websockets.extensions import Extension
 
 LIMITS = LimitSettings(message_bytes=1_024, incomplete_bytes=4_096, message_fragments=4)
 OPCODES = st.sampled_from([0, 1, 2, 3, 8, 9, 10])
@@ -98,11 +98,10 @@ class NothingRemembered(Heads):
         pass
 
 
-def door(known: Heads, protocol: ServerProtocol | None = None) -> tuple[WebSocketDoor, Noted]:
+def door(known: Heads, extensions: Sequence[Extension] = ()) -> tuple[WebSocketDoor, Noted]:
     noted = Noted()
-    protocol = protocol or ServerProtocol(state=State.OPEN, max_size=LIMITS.message_bytes)
     ledger = Ledger(known, Turns(noted.hub))  # type: ignore[arg-type]
-    made = WebSocketDoor(noted, protocol, LIMITS, ledger, lambda: None)  # type: ignore[arg-type]
+    made = WebSocketDoor(noted, extensions, LIMITS.message_bytes, LIMITS, ledger, lambda: None)  # type: ignore[arg-type]
     made.connection = noted  # type: ignore[assignment]
     return made, noted
 
@@ -268,9 +267,7 @@ def test_frames_that_may_be_compressed_are_the_parsers() -> None:
     """A known head must not keep data from the extension: with it the same bytes are another message."""
     known = Heads(LIMITS.message_bytes)
     known.learn(client_frame(1, b"abc"))
-    protocol = ServerProtocol(state=State.OPEN, max_size=LIMITS.message_bytes)
-    protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
-    one, noted = door(known, protocol)
+    one, noted = door(known, [PerMessageDeflate(True, True, 15, 15)])
     assert not one._at_head
     hear(one, client_frame(1, b"abc"))
     assert not one._at_head

@@ -115,7 +115,7 @@ def test_nothing_is_kept_of_a_handshake() -> None:
     first, second = negotiator.agree(offering), negotiator.agree(offering)
     plain = negotiator.agree(Head("GET", "/", "1.1", GOOD))
     assert first.extensions[0] is not second.extensions[0]
-    assert (plain.subprotocol, plain.extensions) == (None, [])
+    assert (plain.subprotocol, plain.extensions) == (None, ())
 
 
 def test_what_breaks_in_negotiation_refuses() -> None:

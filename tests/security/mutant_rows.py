@@ -397,8 +397,8 @@ CONTENT_ROWS: tuple[Row, ...] = (
 FRAME: tuple[Row, ...] = (
     (
         "size of a message",
-        "doors/admission.py",
-        "max_size=most",
+        "doors/websocket.py",
+        "max_size=self._message_bytes",
         "max_size=None",
         f"{FRAMES} -k header_alone",
     ),
@@ -427,7 +427,7 @@ FRAME: tuple[Row, ...] = (
     (
         "bytes a fragment inflates to",
         "doors/websocket.py",
-        "        if self._protocol.extensions:\n            self._hold(len(data))\n",
+        "        if self._extensions:\n            self._hold(len(data))\n",
         "",
         f"{FRAMES} -k counts_as_held",
     ),
@@ -901,7 +901,7 @@ MEMORY: tuple[Row, ...] = (
     (
         "memory: heads where data is compressed",
         "doors/websocket.py",
-        "self._at_head = not protocol.extensions and self._has_full_limit()\n",
+        "self._at_head = not extensions and self._has_full_limit()\n",
         "self._at_head = True\n",
         KNOWN_HEADS,
     ),

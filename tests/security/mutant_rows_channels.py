@@ -240,7 +240,7 @@ CHANNELS: tuple[Row, ...] = (
     (
         "first message: remembered heads",
         "doors/websocket.py",
-        "return self._protocol.max_message_size == self._limits.message_bytes",
+        "return self._message_bytes == self._limits.message_bytes",
         "return True",
         f"{FIRST_MESSAGE} -k four_kilobytes",
     ),

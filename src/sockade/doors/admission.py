@@ -10,8 +10,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from websockets.exceptions import InvalidHandshake
-from websockets.protocol import State
-from websockets.server import ServerProtocol
 
 from sockade.doors.heads import Heads
 from sockade.doors.negotiation import SUBPROTOCOL, Negotiator
@@ -47,7 +45,6 @@ WAITING_BYTES = 65_536
 megabyte wait, and a peer that reads nothing would stay until it answers no ping."""
 
 logger = logging.getLogger("sockade.websockets")
-logger.setLevel(logging.WARNING)  # the protocol would say at each frame what the audit log says once
 
 
 class Admission:
@@ -110,7 +107,7 @@ class Admission:
     def _confirm(
         self,
         connection: Connection,
-        protocol: ServerProtocol,
+        door: WebSocketDoor,
         handshake: Handshake,
         entered: Callable[[], None],
         identity: Identity,
@@ -124,7 +121,7 @@ class Admission:
             return decision
         connection.confirm = None
         connection.standing = self._limiter.standing(identity.user, self._clock.monotonic())
-        protocol.max_message_size = self._limits.message_bytes
+        door.allow(self._limits.message_bytes)
         self._hub.identify(connection, identity)
         self._entered(connection, handshake, entered)
         return identity
@@ -171,9 +168,7 @@ class Admission:
             return Refuse(Reason.INTERNAL, "negotiation failed")
         is_known = admitted.identity.user != NOBODY
         most = self._limits.message_bytes if is_known else min(FIRST_MESSAGE_BYTES, self._limits.message_bytes)
-        protocol = ServerProtocol(state=State.OPEN, max_size=most, logger=logger)
-        protocol.extensions = agreement.extensions
-        door = WebSocketDoor(transport, protocol, self._limits, self._ledger, gone)
+        door = WebSocketDoor(transport, agreement.extensions, most, self._limits, self._ledger, gone)
         # The lifetime counts on the monotonic clock from here: no change of the system's clock moves it.
         lifetime = admitted.expires_at - self._clock.wall()
         connection = Connection(
@@ -193,6 +188,6 @@ class Admission:
         if is_known:
             self._entered(connection, handshake, entered)
         else:
-            connection.confirm = functools.partial(self._confirm, connection, protocol, handshake, entered)
+            connection.confirm = functools.partial(self._confirm, connection, door, handshake, entered)
         self._hub.register(connection)
         return door

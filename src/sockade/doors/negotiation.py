@@ -32,7 +32,7 @@ class Agreement(NamedTuple):
     """What a connection speaks, and the response that begins it."""
 
     subprotocol: str | None
-    extensions: list[Extension]
+    extensions: Sequence[Extension]
     response: bytes
 
 
@@ -51,7 +51,7 @@ class Negotiator:
             websockets.exceptions.InvalidHandshake: an offer is malformed.
         """
         accepted, subprotocol = None, None
-        extensions: list[Extension] = []
+        extensions: Sequence[Extension] = ()
         if offers := [(name, value) for name, value in head.headers if name in OFFERS]:
             accepted, extensions = self._protocol.process_extensions(Headers(offers))
             subprotocol = self._protocol.process_subprotocol(Headers(offers))

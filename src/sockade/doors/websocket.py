@@ -1,6 +1,7 @@
 """The WebSocket door: bytes in, whole messages out, and back. RFC 6455 itself is `websockets`' ServerProtocol.
 
-It exists only after admission. It assembles messages within the limits on size, fragments and time, and hands them
+It exists only after admission, and the protocol only once a frame comes that `Heads` does not know: to most connections
+that is the one that ends them. It assembles messages within the limits on size, fragments and time, and hands them
 to the connection; what the connection writes goes to the TLS transport as it is. What is read waits for its turn
 (`Turns`): what one turn brings is answered in one write, as far as the answers are there by then.
 """
@@ -8,20 +9,22 @@ to the connection; what the connection writes goes to the TLS transport as it is
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from websockets.frames import Frame, Opcode
 from websockets.protocol import SEND_EOF, State
+from websockets.server import ServerProtocol
 from websockets.speedups import apply_mask
 
 from sockade.doors.heads import LONG, SHORT
 from sockade.protocol.codes import CloseCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from websockets.server import ServerProtocol
+    from websockets.extensions import Extension
 
     from sockade.doors.heads import Heads
     from sockade.doors.turns import Turns
@@ -35,6 +38,9 @@ TURN_MESSAGES, TURN_BYTES = 16, 8_192
 """How many messages one turn takes, and how many bytes may wait for it before no more are read."""
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
 """It carries nothing, so the same bytes serve every peer."""
+
+logger = logging.getLogger("sockade.websockets")
+logger.setLevel(logging.WARNING)  # the protocol would say at each frame what the audit log says once
 
 
 @dataclass(slots=True)
@@ -54,14 +60,16 @@ class WebSocketDoor(asyncio.BufferedProtocol):
     __slots__ = (
         "_at_head",
         "_begun",
+        "_extensions",
         "_fragments",
         "_gone",
         "_held",
         "_ledger",
         "_limits",
+        "_made",
+        "_message_bytes",
         "_opcode",
         "_paused",
-        "_protocol",
         "_stopped",
         "_transport",
         "_waiting",
@@ -74,7 +82,8 @@ class WebSocketDoor(asyncio.BufferedProtocol):
     def __init__(
         self,
         transport: asyncio.Transport,
-        protocol: ServerProtocol,
+        extensions: Sequence[Extension],
+        message_bytes: int,
         limits: LimitSettings,
         ledger: Ledger,
         gone: Callable[[], None],
@@ -83,7 +92,9 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         # aiofastnet's leaves out the checks of thread and type: both are always right here.
         self.write: Callable[[bytes], None] = getattr(transport, "write_nocheck", transport.write)
         """Send frames that are already serialized."""
-        self._protocol = protocol
+        self._extensions = extensions
+        self._message_bytes = message_bytes
+        self._made: ServerProtocol | None = None
         self._limits = limits
         self._ledger = ledger
         self._gone = gone
@@ -98,8 +109,21 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         """Whether nothing more is read until that is taken."""
         self._paused = False
         """Whether the connection wants nothing from the peer for now."""
-        self._at_head = not protocol.extensions and self._has_full_limit()
+        self._at_head = not extensions and self._has_full_limit()
         """Whether what comes next begins (or, after `_begun`, continues) a whole frame that is not compressed."""
+
+    @property
+    def _protocol(self) -> ServerProtocol:
+        if self._made is None:
+            self._made = ServerProtocol(state=State.OPEN, max_size=self._message_bytes, logger=logger)
+            self._made.extensions = list(self._extensions)
+        return self._made
+
+    def allow(self, message_bytes: int) -> None:
+        """Take messages as long as this from now on."""
+        self._message_bytes = message_bytes
+        if self._made is not None:
+            self._made.max_message_size = message_bytes
 
     # What the TLS transport calls.
 
@@ -218,7 +242,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         self._at_head = (
             is_between
             and self._fragments is None
-            and not protocol.extensions
+            and not self._extensions
             and protocol.state is State.OPEN
             and self._has_full_limit()
         )
@@ -226,7 +250,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
 
     def _has_full_limit(self) -> bool:
         """Tell whether the limit on messages is the one that heads are remembered under: strangers have a smaller."""
-        return self._protocol.max_message_size == self._limits.message_bytes
+        return self._message_bytes == self._limits.message_bytes
 
     def _is_between_frames(self) -> bool:
         """Tell whether the parser waits for a frame to begin; where it waits in a way unknown to us, it does not."""
@@ -238,19 +262,21 @@ class WebSocketDoor(asyncio.BufferedProtocol):
     def eof_received(self) -> None:
         self._take_all()
         self.connection.flush()
-        self._protocol.receive_eof()
+        if self._made is not None:
+            self._made.receive_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._take_all()
         self._release()
-        protocol = self._protocol
-        protocol.receive_eof()
         self._gone()
-        closed = protocol.close_rcvd or protocol.close_sent
+        protocol, closed = self._made, None
+        if protocol is not None:
+            protocol.receive_eof()
+            closed = protocol.close_rcvd or protocol.close_sent
+            # Nothing that refers to itself is left: TLS holds much memory, and the garbage collector may come late.
+            protocol.parser.close()
+            protocol.parser_exc = None
         self.connection.lost(closed.code if closed else None, closed.reason if closed else "")
-        # Nothing that refers to itself is left: TLS holds much memory, and the garbage collector may come late.
-        protocol.parser.close()
-        protocol.parser_exc = None
         del self.connection
 
     def pause_writing(self) -> None:
@@ -265,7 +291,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         return self._transport.get_write_buffer_size()
 
     def ping(self) -> None:
-        if self._protocol.state is State.OPEN:
+        if self._made is None or self._made.state is State.OPEN:
             self.write(PING)
 
     def close(self, code: int, reason: str) -> None:
@@ -326,7 +352,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
     def _keep(self, data: bytes | bytearray | memoryview) -> None:
         """Add a fragment to the message; of a compressed one more is held than has come."""
         self._fragments.append(data)  # type: ignore[union-attr]
-        if self._protocol.extensions:
+        if self._extensions:
             self._hold(len(data))
 
     def _deliver(self, opcode: Opcode | None, data: bytes | bytearray | memoryview) -> None:
