@@ -98,8 +98,7 @@ class Bench:
         finally:
             if fresh:
                 server.stop()
-        for row in rows:
-            row.update(work=name, server=peer.name, round=number)
+        rows = [{**words, **row, "work": name, "server": peer.name, "round": number} for row in rows]
         self.results.rows += rows
         return rows
 
@@ -139,7 +138,7 @@ class Bench:
         rows = []
         for task, driver in list(working):
             try:
-                rows.append({**driver.turn(), "work": task.name, "server": task.peer.name})
+                rows.append({**task.words, **driver.turn(), "work": task.name, "server": task.peer.name})
             except FAILURES as error:
                 self._note(task, error)
                 working.remove((task, driver))

@@ -130,7 +130,7 @@ def drawn(results: Results) -> Iterator[tuple[str, str]]:
                 for at in dict.fromkeys(row[key] for row in results.select(name, one))
                 if (figure := results.figure(name, one, "cpu_us", **{key: at})) is not None
             ]
-            for one in (peers.FLOOR.name, peers.SOCKADE.name, peers.CENTRIFUGO.name)
+            for one in report.SWEPT
         }
         series = {one: line for one, line in series.items() if line}
         if series:

@@ -132,6 +132,7 @@ CENTRIFUGO = Peer(
 )
 ASYNCIO = sockade("sockade asyncio", 'loop = "asyncio"\nfast = false')
 UVLOOP = sockade("sockade uvloop", 'loop = "uvloop"\nfast = false')
+LARGE_BUFFERS = sockade("sockade large buffers", "read_buffer_bytes = 17000\nwrite_buffer_bytes = 17000")
 UNGUARDED = sockade("sockade message checks off", program=[SERVERS / "unguarded.py"])
 STRICT_SOCKADE = sockade("sockade default rates", config=STRICT)
 
@@ -149,4 +150,4 @@ PLAIN = [
     python("websockets", "websockets_server.py"),
     python("starlette", "starlette_server.py", "uvicorn"),
 ]  # fmt: skip
-EVERYONE = [*PLAIN, CENTRIFUGO, ASYNCIO, UVLOOP, UNGUARDED, STRICT_SOCKADE]
+EVERYONE = [*PLAIN, CENTRIFUGO, ASYNCIO, UVLOOP, LARGE_BUFFERS, UNGUARDED, STRICT_SOCKADE]

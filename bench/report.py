@@ -18,6 +18,7 @@ WIDEST = 30
 TEXTS = 2
 """A table of so many columns holds words, not numbers."""
 LEAST_US = 0.05
+SWEPT = [peers.FLOOR.name, peers.SOCKADE.name, peers.LARGE_BUFFERS.name, peers.CENTRIFUGO.name]
 OURS = [peers.ASYNCIO.name, peers.UVLOOP.name, peers.SOCKADE.name]
 
 
@@ -167,9 +168,13 @@ def stalls(results: Results) -> Table:
 
 
 def sizes(results: Results) -> Table:
-    return sweep(
-        results, "sizes", "size", "bytes a message", "CPU of a delivery by size of the message, µs", work.SIZES
-    )
+    """By size of a message; with what larger buffers save, and what they cost."""
+    title = "CPU of a delivery by size of the message, µs"
+    table = sweep(results, "sizes", "size", "bytes a message", title, work.SIZES)
+    if table.rows:
+        memory = [number(results.figure("idle", server, "kib")) for server in table.head[1:]]
+        table.rows.append(["KiB of an idle connection", *memory])
+    return table
 
 
 def channels(results: Results) -> Table:
@@ -179,9 +184,7 @@ def channels(results: Results) -> Table:
 
 def sweep(results: Results, name: str, key: str, head: str, title: str, points: tuple[int, ...]) -> Table:
     """A row for each point of a sweep, a column for each server."""
-    servers = [
-        one for one in (peers.FLOOR.name, peers.SOCKADE.name, peers.CENTRIFUGO.name) if results.select(name, one)
-    ]
+    servers = [one for one in SWEPT if results.select(name, one)]
     rows = []
     for point in points if servers else ():
         figures = [results.figure(name, one, "cpu_us", **{key: point}) for one in servers]

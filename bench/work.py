@@ -45,6 +45,7 @@ class Work:
 
 
 LOOPS = [peers.ASYNCIO, peers.UVLOOP]
+BY_SIZE = [peers.FLOOR, peers.SOCKADE, peers.LARGE_BUFFERS]
 ON_CHANNELS = [peers.SOCKADE_CHANNELS, peers.CENTRIFUGO]
 PUBLISH = {"clients": PUBLISHERS, "depth": IN_FLIGHT}
 SIDE_BY_SIDE = [
@@ -79,7 +80,7 @@ def side_by_side(bench: Bench, chosen: list[Work]) -> None:
 
 def idle(bench: Bench) -> None:
     """Memory: connections that say nothing, on servers that have done nothing before."""
-    for peer in [*peers.PLAIN, peers.CENTRIFUGO]:
+    for peer in [*peers.PLAIN, peers.CENTRIFUGO, peers.LARGE_BUFFERS]:
         path = peer.paths["fanout"]
         bench.drive("idle", peer, 0, fresh=True, work="idle", path=path, clients=IDLE_CLIENTS, channel="plain:")
 
@@ -122,9 +123,8 @@ def stalls(bench: Bench) -> None:
 def sizes(bench: Bench) -> None:
     """Cost of a delivery by size of the message."""
     for size in SIZES:
-        for peer in (peers.FLOOR, peers.SOCKADE):
-            for row in bench.drive("sizes", peer, 0, work="fanout", path="/", size=size, clients=100):
-                row["size"] = size
+        words = {"work": "fanout", "path": "/", "size": size, "clients": 100}
+        bench.in_turn([Task("sizes", peer, words) for peer in BY_SIZE], 0)
 
 
 def channels(bench: Bench) -> None:
@@ -132,8 +132,7 @@ def channels(bench: Bench) -> None:
     for number in CHANNELS:
         for peer in ON_CHANNELS:
             words = {"work": "fanout", "path": peer.paths["fanout"], "channel": "plain:", "channels": number}
-            for row in bench.drive("channels", peer, 0, depth=BURST, **words):
-                row["channels"] = number
+            bench.drive("channels", peer, 0, depth=BURST, **words)
 
 
 ONCE: dict[str, Callable[[Bench], None]] = {

@@ -213,7 +213,7 @@ class Server:
             lambda: self.addresses.rules,
             lambda: self.tls.context,
             self.door(),
-            connector(self.loop, fast=settings.server.fast),
+            connector(self.loop, settings.server),
             self.audit,
             self.clock,
         )
@@ -286,7 +286,7 @@ class Server:
             (lambda: local) if is_loopback(admin.host) else (lambda: self.addresses.rules),
             (lambda: self.admin_tls.context) if admin.tls else None,
             lambda peer: HttpDoor(config, self.http_state, peer, admission, limits, self.audit, self.loop),
-            connector(self.loop, fast=settings.server.fast) if admin.tls else self.loop.connect_accepted_socket,
+            connector(self.loop, settings.server) if admin.tls else self.loop.connect_accepted_socket,
             self.audit,
             self.clock,
         )

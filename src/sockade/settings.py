@@ -50,6 +50,10 @@ class ServerSettings(Section):
     loop: Literal["auto", "uvloop", "asyncio"] = "auto"
     fast: bool = True
     """Use aiofastnet for sockets and TLS when it is installed."""
+    read_buffer_bytes: Annotated[int, Field(ge=512, le=65_536)] = 1_024
+    """What aiofastnet's TLS takes from the system in one call; each connection has that much memory for it."""
+    write_buffer_bytes: Annotated[int, Field(ge=512, le=65_536)] = 6_144
+    """What it gives to the system in one call, likewise: a message that is larger takes more calls."""
 
 
 class TlsSettings(Section):

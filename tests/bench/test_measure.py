@@ -76,7 +76,8 @@ def test_in_turn_on_fresh_servers_of_their_own_and_then_at_rest(bench: Bench) ->
     assert alive == []
     rows = bench.results.rows
     assert len(rows) == 2 * TURNS + 1
-    assert rows[-1] == {"rested": 1, "work": "rest", "server": peers.SOCKADE.name, "round": 1}
+    asked = {"clients": 5, "rest": 26}
+    assert rows[-1] == {**asked, "rested": 1, "work": "rest", "server": peers.SOCKADE.name, "round": 1}
     assert bench.results.absent == {f"{peers.PROTOTYPE.name}, many": "did not start"}
 
 

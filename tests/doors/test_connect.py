@@ -7,19 +7,21 @@ import socket
 import ssl
 import sys
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import aiofastnet.ssl_transport
 import pytest
 import uvloop
 
 from sockade.doors.certificates import ensure_local_pair, server_context
-from sockade.doors.connect import INCOMING_BYTES, OUTGOING_BYTES, connector
-from sockade.settings import Settings
+from sockade.doors.connect import connector
+from sockade.settings import ServerSettings, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LARGE = bytes(range(256)) * 4_000
+FAST, PLAIN = ServerSettings(), ServerSettings(fast=False)
 WAIT = 10
 
 
@@ -45,14 +47,16 @@ def runner(request: pytest.FixtureRequest) -> asyncio.Runner:
     return asyncio.Runner(loop_factory=request.param)
 
 
-async def echoed(server: ssl.SSLContext | None, client: ssl.SSLContext | None, data: bytes) -> bytes:
+async def echoed(
+    server: ssl.SSLContext | None, client: ssl.SSLContext | None, data: bytes, settings: ServerSettings = FAST
+) -> bytes:
     """Send data through one connection, and return what came back."""
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
     times = {"ssl_handshake_timeout": WAIT, "ssl_shutdown_timeout": WAIT} if server else {}
-    accepted = asyncio.ensure_future(connector(loop, fast=True)(Echo, ours, ssl=server, **times))
+    accepted = asyncio.ensure_future(connector(loop, settings)(Echo, ours, ssl=server, **times))
     reader, writer = await asyncio.open_connection(
         sock=theirs, ssl=client, server_hostname="localhost" if client else None
     )
@@ -67,12 +71,30 @@ async def echoed(server: ssl.SSLContext | None, client: ssl.SSLContext | None, d
     return back
 
 
-@pytest.mark.parametrize("size", [1, INCOMING_BYTES, OUTGOING_BYTES, 16_384, len(LARGE)])
+@pytest.mark.parametrize("buffers", [(1_024, 6_144), (512, 512), (65_536, 65_536)])
+@pytest.mark.parametrize("size", [1, 1_024, 6_144, 16_384, len(LARGE)])
 def test_whatever_its_size_a_message_is_whole(
-    runner: asyncio.Runner, contexts: tuple[ssl.SSLContext, ssl.SSLContext], size: int
+    runner: asyncio.Runner, contexts: tuple[ssl.SSLContext, ssl.SSLContext], size: int, buffers: tuple[int, int]
 ) -> None:
+    settings = ServerSettings(read_buffer_bytes=buffers[0], write_buffer_bytes=buffers[1])
     with runner:
-        assert runner.run(echoed(*contexts, LARGE[:size])) == LARGE[:size]
+        assert runner.run(echoed(*contexts, LARGE[:size], settings)) == LARGE[:size]
+
+
+def test_the_buffers_are_those_of_the_settings(
+    runner: asyncio.Runner, contexts: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {}
+    transport = aiofastnet.ssl_transport.SSLTransport_Socket
+
+    def noting(*args: Any, **settings: Any) -> Any:
+        told.update(settings)
+        return transport(*args, **settings)
+
+    monkeypatch.setattr("aiofastnet.ssl_transport.SSLTransport_Socket", noting)
+    with runner:
+        runner.run(echoed(*contexts, b"x", ServerSettings(read_buffer_bytes=2_000, write_buffer_bytes=9_000)))
+    assert (told["ssl_incoming_bio_size"], told["ssl_outgoing_bio_size"]) == (2_000, 9_000)
 
 
 def test_without_a_context_it_is_plain(runner: asyncio.Runner) -> None:
@@ -84,7 +106,7 @@ async def test_a_handshake_that_fails_is_an_error_and_closes(contexts: tuple[ssl
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.sendall(b"GET / HTTP/1.1\r\n\r\n")
-    connect = connector(asyncio.get_running_loop(), fast=True)
+    connect = connector(asyncio.get_running_loop(), FAST)
     with pytest.raises(ssl.SSLError):
         await connect(Echo, ours, ssl=contexts[0], ssl_handshake_timeout=WAIT, ssl_shutdown_timeout=WAIT)
     await asyncio.sleep(0)
@@ -95,7 +117,7 @@ async def test_a_handshake_that_fails_is_an_error_and_closes(contexts: tuple[ssl
 async def test_who_gives_up_waiting_closes(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    connect = connector(asyncio.get_running_loop(), fast=True)
+    connect = connector(asyncio.get_running_loop(), FAST)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(
             connect(Echo, ours, ssl=contexts[0], ssl_handshake_timeout=WAIT, ssl_shutdown_timeout=WAIT), 0.1
@@ -107,9 +129,9 @@ async def test_who_gives_up_waiting_closes(contexts: tuple[ssl.SSLContext, ssl.S
 
 async def test_the_loop_does_it_where_aiofastnet_is_unwanted_missing_or_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
-    assert connector(loop, fast=True) != loop.connect_accepted_socket
-    assert connector(loop, fast=False) == loop.connect_accepted_socket
+    assert connector(loop, FAST) != loop.connect_accepted_socket
+    assert connector(loop, PLAIN) == loop.connect_accepted_socket
     monkeypatch.setattr("aiofastnet.ssl_transport.SSLEngineDirect", None)
-    assert connector(loop, fast=True) == loop.connect_accepted_socket
+    assert connector(loop, FAST) == loop.connect_accepted_socket
     monkeypatch.setitem(sys.modules, "aiofastnet", None)
-    assert connector(loop, fast=True) == loop.connect_accepted_socket
+    assert connector(loop, FAST) == loop.connect_accepted_socket

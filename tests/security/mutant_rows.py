@@ -764,8 +764,8 @@ MEMORY: tuple[Row, ...] = (
     (
         "memory: buffers of a connection",
         "doors/connect.py",
-        "INCOMING_BYTES, OUTGOING_BYTES = 1_024, 6_144",
-        "INCOMING_BYTES, OUTGOING_BYTES = 16_384, 16_384",
+        "ssl_incoming_bio_size=server.read_buffer_bytes",
+        "ssl_incoming_bio_size=16_384",
         f"{LOAD} -k keeps_little",
     ),
     (

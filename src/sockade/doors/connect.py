@@ -11,32 +11,32 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
 
+    from sockade.settings import ServerSettings
+
     Connect = Callable[..., Awaitable[tuple[asyncio.BaseTransport, asyncio.BaseProtocol]]]
 
-INCOMING_BYTES, OUTGOING_BYTES = 1_024, 6_144
-"""What aiofastnet keeps for each connection, and takes from or gives to the system in one call: more than most
-messages, or those of one tick together, are. What is larger takes more calls."""
 
-
-def connector(loop: asyncio.AbstractEventLoop, *, fast: bool) -> Connect:
+def connector(loop: asyncio.AbstractEventLoop, server: ServerSettings) -> Connect:
     """Return what makes the transport of an accepted socket, with a server's TLS if it is given a context.
 
     It takes what `loop.connect_accepted_socket` takes, with a context both timeouts (seconds) as well; it returns the
     transport with its protocol once the TLS handshake is done, and raises OSError, ssl.SSLError among them.
     """
-    if fast:
+    if server.fast:
         try:
             library = importlib.import_module("aiofastnet")
             from_socket = importlib.import_module("aiofastnet.ssl_transport")
         except ImportError:
             return loop.connect_accepted_socket
         if from_socket.SSLEngineDirect is not None:  # None where Python has OpenSSL in itself
-            return _with_small_buffers(loop, library.connect_accepted_socket, from_socket.SSLTransport_Socket)
+            return _with_own_buffers(loop, library.connect_accepted_socket, from_socket.SSLTransport_Socket, server)
     return loop.connect_accepted_socket
 
 
-def _with_small_buffers(loop: asyncio.AbstractEventLoop, connect_plain: Connect, tls_transport: Any) -> Connect:
-    """Return a connector that gives aiofastnet's TLS small buffers: its own function insists on 16 KiB and more."""
+def _with_own_buffers(
+    loop: asyncio.AbstractEventLoop, connect_plain: Connect, tls_transport: Any, server: ServerSettings
+) -> Connect:
+    """Return a connector that gives aiofastnet's TLS the buffers of the settings: its own insists on large ones."""
 
     async def connect(
         door: Callable[[], asyncio.BaseProtocol],
@@ -57,8 +57,8 @@ def _with_small_buffers(loop: asyncio.AbstractEventLoop, connect_plain: Connect,
             server_side=True,
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
-            ssl_incoming_bio_size=INCOMING_BYTES,
-            ssl_outgoing_bio_size=OUTGOING_BYTES,
+            ssl_incoming_bio_size=server.read_buffer_bytes,
+            ssl_outgoing_bio_size=server.write_buffer_bytes,
             sock=sock,
             waiter=done,
         )
