@@ -16,7 +16,7 @@ from joserfc import jws
 from joserfc.errors import JoseError, UnsupportedAlgorithmError
 
 from sockade.guard.handshake import Refuse
-from sockade.guard.identity import Grant, Identity, Secret, SessionId
+from sockade.guard.identity import NO_SCOPES, Grant, Identity, Secret, SessionId
 from sockade.identity.fetch import fetch as fetch_over_https
 from sockade.identity.jwks import KeySetCache
 from sockade.identity.keysets import keys_of_files
@@ -194,7 +194,7 @@ class Issuer:
     def _scopes(self, more: Mapping[str, object]) -> frozenset[str]:
         value = more.get(self._settings.scope_claim) if self._settings.scope_claim else None
         found = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
-        return frozenset(scope for scope in found if isinstance(scope, str))
+        return frozenset(scope for scope in found if isinstance(scope, str)) or NO_SCOPES
 
 
 def is_typed(typ: str, wanted: str) -> bool:

@@ -19,7 +19,7 @@ from joserfc import jws
 from joserfc.errors import JoseError, UnsupportedAlgorithmError
 
 from sockade.guard.handshake import Refuse
-from sockade.guard.identity import Identity, Secret, SessionId
+from sockade.guard.identity import NO_SCOPES, Identity, Secret, SessionId
 from sockade.identity.revocations import Proof
 from sockade.protocol.reasons import Reason
 
@@ -163,7 +163,7 @@ class AccessTokens:
         return Identity(
             user=claims.sub,
             role=claims.role,
-            scopes=frozenset(claims.scope.split()),
+            scopes=frozenset(claims.scope.split()) or NO_SCOPES,
             session=SessionId(claims.sid),
             # Within the leeway after `exp` a connection still opens; one that is open closes at `exp`.
             expires_at=claims.exp if now < claims.exp else claims.exp + leeway,

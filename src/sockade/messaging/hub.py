@@ -67,6 +67,8 @@ class Hub:
         self._due: defaultdict[int, set[Connection]] = defaultdict(set)
         self._swept = int(self.now)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = self._tasks.discard
+        """Made once, and not for each connection."""
 
     def counts(self, user: str) -> Counts:
         """Return how many connections a user has, and how many there are."""
@@ -82,7 +84,7 @@ class Hub:
         task = connection.inbox.read(run_callbacks(connection, self._report))
         connection.task = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
     def unregister(self, connection: Connection) -> None:
         """Let a connection go."""
