@@ -98,10 +98,12 @@ class NothingRemembered(Heads):
         pass
 
 
-def door(known: Heads, extensions: Sequence[Extension] = ()) -> tuple[WebSocketDoor, Noted]:
+def door(
+    known: Heads, extensions: Sequence[Extension] = (), message_bytes: int = LIMITS.message_bytes
+) -> tuple[WebSocketDoor, Noted]:
     noted = Noted()
     ledger = Ledger(known, Turns(noted.hub))  # type: ignore[arg-type]
-    made = WebSocketDoor(noted, extensions, LIMITS.message_bytes, LIMITS, ledger, lambda: None)  # type: ignore[arg-type]
+    made = WebSocketDoor(noted, extensions, message_bytes, LIMITS, ledger, lambda: None)  # type: ignore[arg-type]
     made.connection = noted  # type: ignore[assignment]
     return made, noted
 
@@ -238,6 +240,30 @@ def test_what_is_not_utf_8_ends_everything_behind_a_known_head_too() -> None:
     hear(one, client_frame(1, b"\xff\xff\xff\xff") + client_frame(1, b"more"))
     hear(one, client_frame(1, b"more"))
     assert noted.notes == ["good", "closing", ("write", b"\x88\x0f\x03\xefinvalid UTF-8"), "close"]
+
+
+def test_a_connection_that_says_nothing_new_needs_no_protocol_to_its_end() -> None:
+    known = Heads(LIMITS.message_bytes)
+    known.learn(client_frame(1, b"abc"))
+    one, noted = door(known)
+    hear(one, client_frame(1, b"abc"))
+    one.ping()
+    one.eof_received()
+    one.connection_lost(None)
+    assert noted.notes == ["abc", ("write", b"\x89\x00"), "flush", "lost"]
+    assert one._made is None
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_a_larger_limit_holds_whether_or_not_there_is_a_protocol_yet(spoken: bool) -> None:
+    one, noted = door(Heads(LIMITS.message_bytes), message_bytes=3)
+    if spoken:
+        hear(one, client_frame(1, b"abc"))
+    one.allow(LIMITS.message_bytes)
+    for _ in range(2):
+        hear(one, client_frame(1, b"abcd"))
+    assert noted.notes == ["abc"] * spoken + ["abcd"] * 2
+    assert one._at_head
 
 
 def test_a_head_over_the_limit_is_never_known() -> None:

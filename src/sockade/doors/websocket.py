@@ -114,6 +114,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
 
     @property
     def _protocol(self) -> ServerProtocol:
+        """What speaks RFC 6455 with this client, made when it is first needed."""
         if self._made is None:
             self._made = ServerProtocol(state=State.OPEN, max_size=self._message_bytes, logger=logger)
             self._made.extensions = list(self._extensions)

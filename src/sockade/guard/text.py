@@ -20,8 +20,6 @@ FORBIDDEN = re.compile(
     "\ud800-\udfff"
     "]"
 )
-
-
 ASCII = bytes(FORBIDDEN.match(chr(code)) is None for code in range(256))
 """The same for a text in ASCII, by code: 0 where a character is forbidden."""
 
