@@ -326,7 +326,7 @@ CONTENT_ROWS: tuple[Row, ...] = (
     (
         "controls in ASCII",
         "guard/text.py",
-        "None if 0 in text.encode().translate(ASCII) else text",
+        "None if 0 in text.encode().translate(PERMITTED_ASCII) else text",
         "text",
         MESSAGES,
     ),

@@ -16,7 +16,7 @@ ConnectionId = NewType("ConnectionId", str)
 NOBODY = ""
 """The user of a connection whose first message has not said yet who is there. No user has an empty name."""
 NO_SCOPES: frozenset[str] = frozenset()
-"""One for everybody: each empty set of one's own would take 216 bytes of every connection."""
+"""One for everybody: an empty set of its own would be memory of every connection."""
 
 
 class Secret:
