@@ -140,7 +140,7 @@ def free_port() -> int:
 
 
 class Running:
-    """The servers of one benchmark, each started when it is first asked for, and all ended at the end."""
+    """The servers of one benchmark, each started when it is first asked for."""
 
     def __init__(self, folder: Path, certificate: Path, absent: dict[str, str]) -> None:
         self._folder = folder
@@ -168,6 +168,8 @@ class Running:
         return server
 
     def close(self) -> None:
+        """End them all. Who is asked for again is started anew."""
+        servers, self._servers = self._servers, {}
         with ExitStack() as stack:
-            for server in self._servers.values():
+            for server in servers.values():
                 stack.callback(server.stop)

@@ -61,8 +61,12 @@ SIDE_BY_SIDE = [
 
 
 def side_by_side(bench: Bench, chosen: list[Work]) -> None:
-    """Measure the works in turn: A B C, A B C, so that what the machine does meanwhile meets all of them."""
+    """Measure the works in turn: A B C, A B C, so that what the machine does meanwhile meets all of them.
+
+    Each round has processes of its own: one is dearer than the next for all its life, by a few percent.
+    """
     for number in range(bench.options.rounds):
+        bench.running.close()
         # With and without the disk are compared with each other, so they are done together.
         for name, works in groupby(chosen, lambda one: "publish" if one.kind == "publish" else one.name):
             say(f"round {number + 1} of {bench.options.rounds}: {name}")

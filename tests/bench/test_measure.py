@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from bench.install import AbsentError
 from bench.measure import TURNS, Bench, Options, Task
+from bench.servers import Running
+from bench.work import Work, side_by_side
 
 from bench import peers
 
@@ -79,6 +81,22 @@ def test_in_turn_on_fresh_servers_of_their_own_and_then_at_rest(bench: Bench) ->
     asked = {"clients": 5, "rest": 26}
     assert rows[-1] == {**asked, "rested": 1, "work": "rest", "server": peers.SOCKADE.name, "round": 1}
     assert bench.results.absent == {f"{peers.PROTOTYPE.name}, many": "did not start"}
+
+
+def test_each_round_has_processes_of_its_own(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+
+    def fresh(peer: peers.Peer) -> Any:
+        server = SimpleNamespace(port=1, pid=len(started), token=str, stop=lambda: started.append("stopped"))
+        started.append(peer.name)
+        return server
+
+    bench.running = Running(tmp_path, tmp_path / "certificate", {})
+    monkeypatch.setattr(bench.running, "fresh", fresh)
+    side_by_side(bench, [Work(name, "echo", "echo", [peers.FLOOR]) for name in ("echo", "fanout")])
+    bench.running.close()
+    assert started == [peers.FLOOR.name, "stopped"] * bench.options.rounds
+    assert {row["round"] for row in bench.results.rows} == set(range(bench.options.rounds))
 
 
 def test_no_work_opens_more_than_one_process_may_have(bench: Bench) -> None:
