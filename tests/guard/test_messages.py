@@ -27,7 +27,7 @@ from sockade.guard.messages import (
     Standing,
     decide,
 )
-from sockade.guard.rates import Bucket
+from sockade.guard.rates import Bucket, Rate
 from sockade.guard.text import clean
 from sockade.protocol.codec import DecodeError, decode
 from sockade.settings import LimitSettings
@@ -87,6 +87,22 @@ def test_all_connections_share_a_total() -> None:
     total.take(0.0, LimitSettings().total_messages_per_second - 1)
     assert decide("x", PLAIN, standing(total=total), math.inf, 0.0) == "x"
     assert decide("x", PLAIN, standing(total=total), math.inf, 0.0) is OVER_RATE
+
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.integers(0, 3_000), st.booleans()), max_size=80))
+def test_taking_of_every_allowance_is_taking_of_one_after_the_other(steps: list[tuple[float, int, bool]]) -> None:
+    rates = Rates(bytes=Rate(900, 4_000), messages=Rate(2, 8), user=Rate(10, 5), total=Rate(1, 3), violations=Rate(1, 1))
+    shared = Bucket(rates.user), Bucket(rates.total)
+    together = Standing(rates, *shared)
+    alone = [Bucket(rate) for rate in (rates.bytes, rates.messages, rates.user, rates.total)]
+    now = 0.0
+    for pause, size, another_speaks in steps:
+        now += pause
+        if another_speaks:
+            assert shared[0].take(now) == alone[2].take(now)
+        asked = zip(alone, (size, 1, 1, 1), strict=True)
+        assert together.take(size, now) == all(bucket.take(now, cost) for bucket, cost in asked)
+        assert [bucket.full_at for bucket in shared] == [bucket.full_at for bucket in alone[2:]]
 
 
 def test_ten_invalid_messages_close_and_a_minute_forgives() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockade.guard.rates import SLACK, Allowances, BanRules, Bans, Bucket, Rate, Remembered, take_each
+from sockade.guard.rates import SLACK, Allowances, BanRules, Bans, Bucket, Rate, Remembered
 
 RATE = Rate(per_second=10, burst=20)
 RULES = BanRules(strikes=3, seconds=60, most_seconds=3_600)
@@ -31,18 +31,6 @@ def test_bucket_never_gives_more_than_burst_and_rate_allow(pauses: list[float]) 
         now += pause
         taken += bucket.take(now)
         assert taken <= RATE.burst + RATE.per_second * now + SLACK
-
-
-@given(st.lists(st.tuples(st.floats(0, 2), st.integers(0, 2)), max_size=80))
-def test_taking_of_each_is_taking_of_one_after_the_other(steps: list[tuple[float, int]]) -> None:
-    rates = [Rate(1, 3), Rate(10, 5), Rate(2, 8)]
-    together, alone = tuple(map(Bucket, rates)), tuple(map(Bucket, rates))
-    now = 0.0
-    for pause, other in steps:
-        now += pause
-        assert together[other].take(now) == alone[other].take(now)  # another connection's share
-        assert take_each(together, now) == all(bucket.take(now) for bucket in alone)
-        assert [bucket.full_at for bucket in together] == [bucket.full_at for bucket in alone]
 
 
 def test_asking_a_bucket_keeps_no_memory() -> None:

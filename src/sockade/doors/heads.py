@@ -8,7 +8,7 @@ parser's each time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.frames import Frame, Opcode
@@ -22,15 +22,6 @@ REMEMBERED = 4_096
 """Heads, whatever sizes a client makes up: less than 1 MiB."""
 
 
-class Whole(NamedTuple):
-    """Where the parts of a frame are that is a whole message, or a pong."""
-
-    opcode: Opcode
-    mask: int
-    payload: int
-    end: int
-
-
 class Heads:
     """The heads that were seen. `max_size` is the limit on messages, in bytes."""
 
@@ -38,8 +29,11 @@ class Heads:
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
-        self.known: dict[bytes, Whole | None] = {}
-        """By the first two bytes of a frame, or the first four; None where every such frame is the parser's."""
+        self.known: dict[bytes, tuple[Opcode, int, int, int] | None] = {}
+        """By the first two bytes of a frame, or the first four; None where every such frame is the parser's.
+
+        Of a whole message or a pong: its opcode, and where in the frame mask and payload begin and the frame ends.
+        """
 
     def learn(self, data: bytes) -> None:
         """Have the parser take apart the frame that `data` begins with, and remember its head."""
@@ -65,6 +59,6 @@ class Heads:
 
     def _note(self, data: bytes, frame: Frame, head: int, mask: int, payload: int) -> None:
         if head in (SHORT, LONG) and frame.fin and frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.PONG):
-            self.known[data[:head]] = Whole(frame.opcode, head, head + mask, head + mask + payload)
+            self.known[data[:head]] = frame.opcode, head, head + mask, head + mask + payload
         else:
             self.known[data[:SHORT]] = None

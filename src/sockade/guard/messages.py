@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sockade.guard.rates import Bucket, Rate, take_each
+from sockade.guard.rates import Bucket, Rate
 from sockade.guard.text import clean, clean_value
 from sockade.protocol.codec import DecodeError, convert, parse
 from sockade.protocol.codes import CloseCode
@@ -86,16 +86,28 @@ class Rates:
 class Standing:
     """What is left to one connection; `user` and `total` are shared."""
 
-    __slots__ = ("_bytes", "_counts", "_violations")
+    __slots__ = ("_buckets", "_violations")
 
     def __init__(self, rates: Rates, user: Bucket, total: Bucket) -> None:
-        self._bytes = Bucket(rates.bytes)
-        self._counts = (Bucket(rates.messages), user, total)
+        self._buckets = (Bucket(rates.bytes), Bucket(rates.messages), user, total)
         self._violations = Bucket(rates.violations)
 
     def take(self, size: int, now: float) -> bool:
-        """Take one message of a size out of every allowance; False at the first that has not enough."""
-        return self._bytes.take(now, size) and take_each(self._counts, now)
+        """Take one message of a size out of every allowance; False at the first that has not enough.
+
+        This is `Bucket.take` again, without a call for each: every message asks it.
+        """
+        cost: float = size
+        for bucket in self._buckets:
+            full_at = bucket.full_at
+            if full_at < now:
+                full_at = now
+            full_at += cost * bucket.one
+            if full_at - now > bucket.whole:
+                return False
+            bucket.full_at = full_at
+            cost = 1.0  # behind the bytes, messages are counted
+        return True
 
     def violate(self, now: float) -> bool:
         """Count a rejected message; False when there were too many."""

@@ -68,22 +68,6 @@ class Bucket:
         return max(0.0, self.full_at + cost * self.one - self.whole - now)
 
 
-def take_each(buckets: tuple[Bucket, ...], now: float) -> bool:
-    """Take one out of each bucket; False at the first that has not enough, and nothing out of those behind it.
-
-    This is `Bucket.take` again, without a call for each: every message asks it.
-    """
-    for bucket in buckets:
-        full_at = bucket.full_at
-        if full_at < now:
-            full_at = now
-        full_at += bucket.one
-        if full_at - now > bucket.whole:
-            return False
-        bucket.full_at = full_at
-    return True
-
-
 class Remembered(Generic[T]):
     """A bounded memory by key, in two generations: what neither of them used is forgotten.
 

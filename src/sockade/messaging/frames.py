@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from websockets.frames import Frame, Opcode
 
 REMEMBERED_SIZES = 4_096
 """Payloads up to this size (bytes) have their heads remembered; for larger ones the head costs little beside them."""
 
 
+_text_heads: dict[int, bytes] = {}
+_binary_heads: dict[int, bytes] = {}
+"""The heads that the library wrote, by size of the payload: without a mask, kind and size are all they depend on."""
+
+
 def frame(message: str | bytes) -> bytes:
     """Return the one frame that carries a message: text for `str`, binary for `bytes`."""
     if isinstance(message, str):
-        opcode, payload = Opcode.TEXT, message.encode()
-    else:
-        opcode, payload = Opcode.BINARY, message
+        payload = message.encode()
+        head = _text_heads.get(len(payload))
+        return head + payload if head is not None else _serialized(Opcode.TEXT, payload, _text_heads)
+    head = _binary_heads.get(len(message))
+    return head + message if head is not None else _serialized(Opcode.BINARY, message, _binary_heads)
+
+
+def _serialized(opcode: Opcode, payload: bytes, heads: dict[int, bytes]) -> bytes:
+    """Have the library write a frame, and remember its head."""
     size = len(payload)
-    if size > REMEMBERED_SIZES:
-        return Frame(opcode, payload).serialize(mask=False)
-    return _head(opcode, size) + payload
-
-
-@lru_cache(maxsize=2 * (REMEMBERED_SIZES + 1))
-def _head(opcode: Opcode, size: int) -> bytes:
-    """Return the head that the library writes: without a mask, kind and size are all that it depends on."""
-    whole = Frame(opcode, bytes(size)).serialize(mask=False)
-    return whole[: len(whole) - size]
+    whole = Frame(opcode, payload).serialize(mask=False)
+    if size <= REMEMBERED_SIZES:
+        heads[size] = whole[: len(whole) - size]
+    return whole

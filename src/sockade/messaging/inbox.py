@@ -14,7 +14,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine
     from contextvars import Context
 
 T = TypeVar("T")
@@ -22,6 +22,7 @@ T = TypeVar("T")
 _IDLE: Final = object()
 """What a reader comes to that waits for the next item."""
 _WAIT: Final = (_IDLE,)
+"""Yields it once. Any iterator will do to wait with, and a tuple's is the cheapest."""
 
 _enter_task, _leave_task = asyncio._enter_task, asyncio._leave_task  # noqa: SLF001 - documented, for this use
 
@@ -80,8 +81,7 @@ class Inbox(Generic[T]):
             await self
         return self.items.pop(0)
 
-    def __await__(self) -> Generator[object, None, None]:
-        return iter(_WAIT)  # type: ignore[return-value]  # any iterator will do, and a tuple's is the cheapest
+    __await__: Any = _WAIT.__iter__
 
     def _wake_later(self) -> None:
         wake, self._wake = self._wake, None
