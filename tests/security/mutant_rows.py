@@ -409,7 +409,7 @@ FRAME: tuple[Row, ...] = (
         "False",
         f"{FRAMES} -k 129",
     ),
-    ("UTF-8", "doors/websocket.py", 'data.decode()', 'data.decode(errors="replace")', f"{FRAMES} -k no_utf_8"),
+    ("UTF-8", "doors/websocket.py", "data.decode()", 'data.decode(errors="replace")', f"{FRAMES} -k no_utf_8"),
     (
         "deadline of a message",
         "doors/websocket.py",

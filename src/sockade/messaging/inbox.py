@@ -34,7 +34,17 @@ class Inbox(Generic[T]):
     both the coroutine that it runs and, while the reader is idle, the future that it waits for.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_loop", "_reader", "_step", "_task", "_wake", "items")
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_context",
+        "_loop",
+        "_reader",
+        "_send",
+        "_step",
+        "_task",
+        "_wake",
+        "items",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._asyncio_future_blocking = False
@@ -49,6 +59,7 @@ class Inbox(Generic[T]):
     def read(self, reader: Coroutine[Any, None, None]) -> asyncio.Task[None]:
         """Let a reader have the items, and return the task that it runs in."""
         self._reader = reader
+        self._send = reader.send  # bound once, not at each message
         self._context = copy_context()
         self._task = self._loop.create_task(self, context=self._context)
         return self._task
@@ -65,7 +76,7 @@ class Inbox(Generic[T]):
             self._wake_later()
             return
         try:
-            self._step = self._context.run(self._reader.send, None)
+            self._step = self._context.run(self._send, None)
         except BaseException as end:  # noqa: BLE001 - it is the task that ends with it
             self._step = end
         finally:
@@ -91,7 +102,7 @@ class Inbox(Generic[T]):
     # The protocol of coroutines, as far as a task uses it.
 
     def send(self, value: None) -> object:
-        return self._go_on(self._reader.send, value) if self._step is _IDLE else self._hand_over()
+        return self._go_on(self._send, value) if self._step is _IDLE else self._hand_over()
 
     def throw(self, *error: Any) -> object:
         step = self._step
