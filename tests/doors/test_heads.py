@@ -331,25 +331,31 @@ def test_who_sends_much_at_once_is_heard_in_turns_and_in_order() -> None:
         assert not noted.reads
         noted.turn()
         seen.append(len(noted.notes))
-    assert seen == [16, 32, 48, 64, 80, 96, 100]
+    assert seen == [32, 64, 96, 100]
     assert noted.notes == [f"{number:03}" for number in range(100)]
     assert noted.reads
 
 
+def test_a_burst_that_is_allowed_by_default_has_one_turn() -> None:
+    burst = LimitSettings().message_burst
+    _, noted = turns(burst)
+    assert (len(noted.notes), noted.due) == (burst, [])
+
+
 def test_who_is_paused_is_not_heard_until_it_may_go_on() -> None:
-    one, noted = turns(20)
+    one, noted = turns(40)
     one.pause_reading()
     noted.turn()
-    assert (len(noted.notes), noted.due) == (16, [])
+    assert (len(noted.notes), noted.due) == (32, [])
     one.resume_reading()
     noted.turn()
-    assert len(noted.notes) == 20
+    assert len(noted.notes) == 40
     assert noted.reads
 
 
 def test_who_is_paused_by_the_last_message_stays_paused() -> None:
-    one, noted = turns(20)
-    noted.receive = lambda message: one.pause_reading() if message == "019" else None  # type: ignore[method-assign]
+    one, noted = turns(40)
+    noted.receive = lambda message: one.pause_reading() if message == "039" else None  # type: ignore[method-assign]
     noted.turn()
     assert not noted.reads
 

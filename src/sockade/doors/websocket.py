@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 READ_BYTES = 65_536
 """What one read takes at most."""
-TURN_MESSAGES, TURN_BYTES = 16, 8_192
-"""How many messages one turn takes, and how many bytes may wait for it before no more are read."""
+TURN_MESSAGES, TURN_BYTES = 32, 8_192
+"""How many messages one turn takes, a burst within the default limits among them, and how many bytes may wait for it
+before no more are read."""
 TEXT, PONG = Opcode.TEXT, Opcode.PONG
 """What each message is compared with: to find it in its class costs several times as much."""
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
