@@ -32,7 +32,8 @@ class Heads:
         self.known: dict[bytes, tuple[Opcode, int, int, int] | None] = {}
         """By the first two bytes of a frame, or the first four; None where every such frame is the parser's.
 
-        Of a whole message or a pong: its opcode, and where in the frame mask and payload begin and the frame ends.
+        Of a whole message or a pong: its opcode, and where in the frame mask and payload begin and the frame ends. It
+        is a plain tuple, for a named one is taken apart as slowly as any other object.
         """
 
     def learn(self, data: bytes) -> None:

@@ -35,10 +35,9 @@ if TYPE_CHECKING:
 READ_BYTES = 65_536
 """What one read takes at most."""
 TURN_MESSAGES, TURN_BYTES = 32, 8_192
-"""How many messages one turn takes, a burst within the default limits among them, and how many bytes may wait for it
-before no more are read."""
+"""How many messages one turn takes, a burst that the default limits allow among them, and how many bytes may wait."""
 TEXT, PONG = Opcode.TEXT, Opcode.PONG
-"""What each message is compared with: to find it in its class costs several times as much."""
+"""Named here for what is done with every message: an enum looks its members up anew each time."""
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
 """It carries nothing, so the same bytes serve every peer."""
 
