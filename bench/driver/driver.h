@@ -28,7 +28,7 @@ enum dialect { PLAIN, SOCKETIO, CHANNEL };
 struct options {
     const char *work, *path, *pid, *channel, *token;
     enum dialect dialect;
-    int port, clients, depth, size, rooms, addresses, channels, to_sender, in_connect, flood, turns;
+    int port, clients, depth, size, rooms, addresses, channels, to_sender, in_connect, turns;
     double seconds, rate, churn, rest;
 };
 
@@ -55,6 +55,7 @@ extern struct options options;
 extern struct client *clients;
 extern int count, loop, open_count;
 extern uint64_t missing; /* messages that are on their way */
+extern int flooding; /* whether one more client sends all it can, while the others work */
 extern uint64_t flooded, flood_closed;
 extern void (*got_message)(struct client *, int64_t);
 extern void (*got_answer)(struct client *, int64_t sent_at, int64_t now);

@@ -61,6 +61,7 @@ void begin_opening(struct client *client) {
     client->asked = 0;
     watch(client);
     SSL_connect(client->ssl); /* sends the ClientHello; all else waits for what comes */
+    ERR_clear_error();        /* where the server has closed already, that is found out with the next step */
 }
 
 /* Where there are rooms, the path ends with the room's number. */

@@ -6,6 +6,7 @@
 
 void (*got_message)(struct client *, int64_t);
 void (*got_answer)(struct client *, int64_t, int64_t);
+int flooding;
 uint64_t flooded, flood_closed;
 
 static int64_t now_ns(void) { return nanoseconds(CLOCK_MONOTONIC); }
@@ -227,7 +228,7 @@ uint64_t paced(double seconds) {
             missing++;
             write_all(client, frame, message_frame(client, number, frame));
         }
-        if (options.flood) flood(&clients[options.clients], now);
+        if (flooding) flood(&clients[options.clients], now);
         turn(0);
     }
     wait_for_all();

@@ -88,6 +88,30 @@ def test_it_works_once_for_each_line_that_it_is_told(drive: Drive, work: str, un
     assert len(drive(answer, f"work={work}", "turns=2", told="\n").stdout.splitlines()) == 1
 
 
+def test_a_flood_is_measured_without_the_one_who_floods_and_then_with_it(drive: Drive) -> None:
+    heard: list[int] = []
+
+    async def answer_within_limits(connection: ServerConnection) -> None:
+        number = len(heard)
+        heard.append(0)
+        async for message in connection:
+            heard[number] += 1
+            if heard[number] > 100:
+                return await connection.close(1008)
+            await connection.send(message)
+        return None
+
+    done = drive(answer_within_limits, "work=flood", "rate=10", "seconds=0.5")
+    assert done.returncode == 0, done.stderr
+    calm, flood = (json.loads(line) for line in done.stdout.splitlines())
+    assert (calm["flooding"], calm["flooded"], calm["flood_closed"]) == (0, 0, 0)
+    assert flood["flooding"] == 1
+    assert flood["flooded"] > 100
+    assert flood["flood_closed"] >= 2  # it comes back
+    assert calm["units"] > 0
+    assert flood["units"] > 0
+
+
 def test_it_answers_pings_while_it_waits_for_its_turn(drive: Drive) -> None:
     told, tell = os.pipe()
     pongs, pinging = [], []

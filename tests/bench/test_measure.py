@@ -10,7 +10,7 @@ import pytest
 from bench.install import AbsentError
 from bench.measure import TURNS, Bench, Options, Task
 from bench.servers import Running
-from bench.work import Work, side_by_side
+from bench.work import FLOOD_ROUNDS, Work, flood, side_by_side
 
 from bench import peers
 
@@ -97,6 +97,23 @@ def test_each_round_has_processes_of_its_own(bench: Bench, tmp_path: Path, monke
     bench.running.close()
     assert started == [peers.FLOOR.name, "stopped"] * bench.options.rounds
     assert {row["round"] for row in bench.results.rows} == set(range(bench.options.rounds))
+
+
+def test_what_was_measured_without_and_with_a_flood_has_two_names(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drive(name: str, peer: peers.Peer, number: int, **words: Any) -> list[dict[str, Any]]:
+        rows = [{"work": name, "server": peer.name, "round": number, "flooding": flooding} for flooding in (0, 1)]
+        bench.results.rows += rows
+        return rows
+
+    monkeypatch.setattr(bench, "drive", drive)
+    flood(bench)
+    for server in (peers.FLOOR, peers.SOCKADE, peers.STRICT_SOCKADE):
+        for name, flooding in (("calm", 0), ("flood", 1)):
+            rows = bench.results.select(name, server.name)
+            assert [row["round"] for row in rows] == list(range(FLOOD_ROUNDS))
+            assert {row["flooding"] for row in rows} == {flooding}
 
 
 def test_no_work_opens_more_than_one_process_may_have(bench: Bench) -> None:
