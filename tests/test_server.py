@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +35,14 @@ class Chat:
             raise RuntimeError("boom")
         connection.broadcast(message)
 """
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it")
+def test_there_is_room_for_every_connection_before_the_first_comes(start: Start) -> None:
+    """The table of descriptors does not grow under load: while it does, the loop stands still."""
+    server = start("[limits]\nconnections = 700\nunauthenticated = 200\n")
+    told = Path(f"/proc/{server.process.pid}/status").read_text()
+    assert int(told.partition("FDSize:")[2].split()[0]) >= 900
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from sockade.doors.admission import Admission
 from sockade.doors.connect import connector
 from sockade.doors.http import HttpDoor, http_config
 from sockade.doors.listener import Listener
-from sockade.doors.ports import bind
+from sockade.doors.ports import bind, make_room
 from sockade.doors.reload import CurrentAddresses, CurrentContext, Reloading
 from sockade.errors import SettingsError
 from sockade.exposure import problems, weakened
@@ -96,6 +96,7 @@ def run(settings: Settings, application: Sockade | None, announce: Callable[[Sta
     key = read_api_key(settings.api_key_path)
     with ExitStack() as stack:
         sockets = taken(stack, bind(settings.server.host, settings.server.port))
+        make_room(sockets[0], settings.limits.connections + settings.limits.unauthenticated)
         administration = None
         if key is not None:
             admin = settings.admin
