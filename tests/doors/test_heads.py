@@ -15,7 +15,7 @@ from websockets.frames import Close, Frame, Opcode
 from sockade.doors import heads
 from sockade.doors.heads import Heads
 from sockade.doors.turns import Turns
-from sockade.doors.websocket import Ledger, WebSocketDoor
+from sockade.doors.websocket import PARSED_BYTES, Ledger, WebSocketDoor
 from sockade.settings import LimitSettings
 
 if TYPE_CHECKING:
@@ -382,22 +382,76 @@ def read(one: WebSocketDoor, data: bytes) -> None:
 
 
 def test_a_large_read_waits_for_its_turn_and_nothing_more_is_read() -> None:
-    one, noted = turns(0)
-    read(one, client_frame(1, b"x" * 1_000) * 9)
-    assert (noted.reads, len(noted.notes)) == (False, 0)
+    one, noted = turns(1)
+    read(one, client_frame(1, b"000") * 1_000)
+    assert (noted.reads, len(noted.notes)) == (False, 1)
     noted.turn()
-    assert (noted.reads, len(noted.notes)) == (True, 9)
+    assert (noted.reads, len(noted.notes)) == (False, 33)
+    while noted.due:
+        noted.turn()
+    assert (noted.reads, len(noted.notes)) == (True, 1_001)
     read(one, b"\x81")
     assert noted.reads
 
 
 def test_many_small_reads_before_a_turn_are_a_large_one() -> None:
     one, noted = turns(0)
+    hear(one, client_frame(1, b"x" * 1_000))
     for _ in range(9):
         read(one, client_frame(1, b"x" * 1_000))
-    assert (noted.reads, len(noted.due), len(noted.notes)) == (False, 1, 0)
+    assert (noted.reads, len(noted.due), len(noted.notes)) == (False, 1, 1)
     noted.turn()
-    assert (noted.reads, len(noted.notes)) == (True, 9)
+    assert (noted.reads, len(noted.notes)) == (True, 10)
+
+
+def test_frames_of_unknown_heads_have_turns_too() -> None:
+    one, noted = turns(0)
+    read(one, client_frame(9, b"") * 3_000)
+    heard = []
+    while noted.due:
+        noted.turn()
+        heard.append(noted.notes.count("ping"))
+    assert heard[0] == PARSED_BYTES // 6
+    assert heard[-1] == 3_000
+    assert noted.reads
+
+
+def test_a_message_of_many_pieces_has_one_turn() -> None:
+    one, noted = door(Heads(LIMITS.message_bytes), message_bytes=3 * PARSED_BYTES)
+    read(one, client_frame(1, b"x" * 3 * PARSED_BYTES))
+    noted.turn()
+    assert (noted.notes, noted.due) == (["x" * 3 * PARSED_BYTES], [])
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_the_answer_to_a_close_is_looked_for_in_what_may_have_been_under_way(*, paused: bool) -> None:
+    one, noted = turns(0)
+    if paused:
+        one.pause_reading()
+    one.close(1008, "")
+    if paused:
+        one.resume_reading()
+    late = client_frame(1, b"late")
+    for _ in range(LIMITS.message_bytes // len(late)):
+        read(one, late)
+        noted.turn()
+        assert noted.reads
+    read(one, client_frame(8, b"\x03\xf0"))
+    noted.turn()
+    assert noted.notes[-1] == "close"
+    assert "late" not in noted.notes
+
+
+def test_who_goes_on_behind_a_close_is_read_no_more() -> None:
+    one, noted = turns(0)
+    one.close(1008, "")
+    late = client_frame(1, b"late")
+    for _ in range(LIMITS.message_bytes // len(late) + 1):
+        assert noted.reads
+        read(one, late)
+        noted.turn()
+    assert (noted.reads, one._waiting) == (False, b"")
+    assert noted.notes == ["closing", ("write", b"\x88\x02\x03\xf0")]
 
 
 @pytest.mark.parametrize("end", ["turn", "eof_received", "connection_lost"])

@@ -294,6 +294,25 @@ def test_who_does_not_answer_a_close_is_cut_off_and_what_they_send_is_ignored(se
     assert took < CLOSE_SECONDS + SWEEP
 
 
+UNREAD_BYTES = 64 * 1024 * 1024
+"""More than the systems of both sides keep for one connection, and far less than TLS takes through within 5 s."""
+
+
+def test_who_goes_on_sending_behind_a_close_is_read_no_more(served: Served, observe: Observe) -> None:
+    """Case 62."""
+    late, sent = frame(TEXT, b"x" * 60_000), 0
+    with served.open() as wire:
+        wire.send(frame(TEXT, b"close me"))
+        while wire.receive().opcode != CLOSE:
+            pass
+        with contextlib.suppress(OSError):
+            while sent < UNREAD_BYTES:
+                wire.send(late)
+                sent += len(late)
+    observe("read no more, and TCP gone within 5 s", f"cut off after {sent / 1024**2:.1f} MiB")
+    assert sent < UNREAD_BYTES
+
+
 # Compression.
 
 OFFER = "permessage-deflate"

@@ -36,6 +36,8 @@ READ_BYTES = 65_536
 """What one read takes at most."""
 TURN_MESSAGES, TURN_BYTES = 32, 8_192
 """How many messages one turn takes, a burst that the default limits allow among them, and how many bytes may wait."""
+PARSED_BYTES = 4_096
+"""What the parser is given at once: a frame of six bytes costs it microseconds, and nobody else is heard meanwhile."""
 TEXT, PONG = Opcode.TEXT, Opcode.PONG
 """Named here for what is done with every message: an enum looks its members up anew each time."""
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
@@ -66,6 +68,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         "_fragments",
         "_gone",
         "_held",
+        "_ignored",
         "_ledger",
         "_limits",
         "_made",
@@ -103,6 +106,8 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         self._opcode: Opcode | None = None
         self._fragments: list[bytes | bytearray | memoryview] | None = None
         self._held = 0
+        self._ignored = 0
+        """How many bytes have come that nobody hears any more: after the closing frame."""
         self._begun = b""
         """The beginning of a frame whose head is known; what comes next continues it."""
         self._waiting = b""
@@ -222,12 +227,18 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         return data[at:size]
 
     def _parse(self, data: bytes) -> None:
-        """Have the protocol take bytes apart."""
+        """Have the protocol take bytes apart until it finds frames in them; the rest waits for the next turn."""
         protocol = self._protocol
         if self._at_head:
             self._ledger.heads.learn(data)
-        protocol.receive_data(data)
-        events = protocol.events_received()
+        size, events = 0, protocol.events_received()
+        while not events and size < len(data):
+            protocol.receive_data(data[size : size + PARSED_BYTES])
+            events = protocol.events_received()
+            size = min(size + PARSED_BYTES, len(data))
+        if size < len(data):
+            self._waiting = data[size:]
+            self._stop()
         for frame in events:
             self._receive(frame)  # type: ignore[arg-type]  # after the handshake, events are frames
         is_between = self._is_between_frames()
@@ -236,8 +247,9 @@ class WebSocketDoor(asyncio.BufferedProtocol):
             self._fragments = None
             if self._held:
                 self._release()
+            self._ignore(size)
         elif self._fragments is not None or not events:
-            self._hold(len(data))
+            self._hold(size)
         elif self._held or not is_between:
             # A message has come to its end; what follows it belongs to the next.
             self._release()
@@ -250,6 +262,16 @@ class WebSocketDoor(asyncio.BufferedProtocol):
             and self._has_full_limit()
         )
         self._send_pending()
+
+    def _ignore(self, size: int) -> None:
+        """Look for the answer to the closing frame behind what may be under way, a message, and read nothing beyond.
+
+        The deadline of the closing ends who sends more.
+        """
+        self._ignored += size
+        if self._ignored > self._limits.message_bytes:
+            self._waiting = b""
+            self.pause_reading()
 
     def _has_full_limit(self) -> bool:
         """Tell whether the limit on messages is the one that heads are remembered under: strangers have a smaller."""
