@@ -212,6 +212,7 @@ class Server:
             self.loop,
             limits,
             lambda: self.addresses.rules,
+            self.hub.limiter.judge_peer,
             lambda: self.tls.context,
             self.door(),
             connector(self.loop, settings.server),
@@ -280,11 +281,13 @@ class Server:
             http_application(routes, policy, self.audit, self.clock, self.unready, self.weakened, pages=False)
         )
         admission = Admission(policy, limits, self.application, self.authority, self.hub, self.audit, self.clock)
-        local = AddressRules()  # [addresses] is about clients; whoever is on this machine is none.
+        local = AddressRules()  # [addresses] and bans are about clients; whoever is on this machine is none.
+        is_local = is_loopback(admin.host)
         return Listener(
             self.loop,
             limits,
-            (lambda: local) if is_loopback(admin.host) else (lambda: self.addresses.rules),
+            (lambda: local) if is_local else (lambda: self.addresses.rules),
+            (lambda _key, _now: None) if is_local else self.hub.limiter.judge_peer,
             (lambda: self.admin_tls.context) if admin.tls else None,
             lambda peer: HttpDoor(config, self.http_state, peer, admission, limits, self.audit, self.loop),
             connector(self.loop, settings.server) if admin.tls else self.loop.connect_accepted_socket,

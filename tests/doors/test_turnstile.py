@@ -11,6 +11,7 @@ from sockade.clock import SystemClock
 from sockade.doors.listener import HANDSHAKES_A_TURN, Listener
 from sockade.doors.turnstile import Turnstile
 from sockade.guard.addresses import AddressRules
+from sockade.guard.limiter import Limiter
 from sockade.settings import LimitSettings
 
 if TYPE_CHECKING:
@@ -83,7 +84,15 @@ async def test_a_rush_of_hellos_begins_tls_a_few_at_a_time() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     limits, clock = LimitSettings(), SystemClock()
     listener = Listener(
-        loop, limits, AddressRules, lambda: context, lambda _: asyncio.Protocol(), connect, Silent(), clock
+        loop,
+        limits,
+        AddressRules,
+        Limiter(limits).judge_peer,
+        lambda: context,
+        lambda _: asyncio.Protocol(),
+        connect,
+        Silent(),
+        clock,
     )
     listening = socket.create_server(("127.0.0.1", 0), backlog=RUSH)
     listening.setblocking(False)

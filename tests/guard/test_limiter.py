@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sockade.guard.limiter import Limiter
+from sockade.guard.limiter import ANSWERS_TO_BANNED, Limiter
 from sockade.protocol.reasons import Reason
 from sockade.settings import LimitSettings
 
@@ -40,6 +40,36 @@ def test_three_strikes_refuse_the_user_and_the_address_for_a_while(limiter: Limi
     assert limiter.judge_user("bob", 0.0) is None
     assert limiter.judge_user("ada", 60.0) is None
     assert limiter.judge_address("192.0.2.1", 60.0) is None
+
+
+def test_a_banned_address_that_goes_on_is_told_so_a_few_times_and_then_once_a_second(limiter: Limiter) -> None:
+    for _ in range(3):
+        limiter.strike("ada", "192.0.2.1", 0.0)
+    for _ in range(int(ANSWERS_TO_BANNED.burst)):
+        assert limiter.judge_peer("192.0.2.1", 0.0) is None
+        assert limiter.judge_address("192.0.2.1", 0.0) is not None
+    refusal = limiter.judge_peer("192.0.2.1", 0.0)
+    assert refusal is not None
+    assert (refusal.reason, refusal.retry_after) == (Reason.RATE, 60)
+    assert limiter.judge_peer("192.0.2.2", 0.0) is None
+    assert limiter.judge_peer("192.0.2.1", 1.0) is None
+    assert limiter.judge_address("192.0.2.1", 1.0) is not None
+    assert limiter.judge_peer("192.0.2.1", 1.0) is not None
+
+
+def test_the_end_of_a_ban_is_heard_by_who_went_on(limiter: Limiter) -> None:
+    for _ in range(3):
+        limiter.strike("ada", "192.0.2.1", 0.0)
+    for _ in range(100):
+        limiter.judge_address("192.0.2.1", 59.9)
+    assert limiter.judge_peer("192.0.2.1", 59.9) is not None
+    assert limiter.judge_peer("192.0.2.1", 60.0) is None
+
+
+def test_who_is_not_banned_is_always_answered(limiter: Limiter) -> None:
+    for _ in range(100):
+        limiter.judge_address("192.0.2.1", 0.0)
+    assert limiter.judge_peer("192.0.2.1", 0.0) is None
 
 
 def test_a_user_named_like_an_address_is_another(limiter: Limiter) -> None:

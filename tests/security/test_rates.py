@@ -15,6 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sockade.doors.listener import SOCKETS_A_HANDSHAKE
+from sockade.guard.limiter import ANSWERS_TO_BANNED
 from sockade.settings import LimitSettings
 from tests.running import ROOMY, close_code
 from tests.security.sockets import UPGRADE, many_addresses, plain, read_to_end, secure, status, wait_until
@@ -92,6 +93,41 @@ async def test_a_banned_user_is_refused_from_another_address_too(start: Start) -
     assert await asyncio.to_thread(answer_to, other) == 101
 
 
+async def test_a_banned_address_that_goes_on_is_told_so_a_few_times_and_then_closed_before_tls(
+    start: Start, observe: Observe
+) -> None:
+    """Case 53."""
+    server = start("[limits]\nban_strikes = 1\n")
+    token = await asyncio.to_thread(server.token)
+    async with server.connect(token=token) as client:
+        await flood(client)
+        assert await close_code(client) == 1008
+
+    def answers() -> list[int]:
+        """Return the statuses that the address gets until it gets none."""
+        statuses = []
+        while len(statuses) < 50:
+            try:
+                with contextlib.closing(secure(server)) as sock:
+                    sock.sendall(b"GET / HTTP/1.1\r\n" + UPGRADE + b"\r\n")
+                    statuses.append(status(read_to_end(sock)))
+            except OSError:
+                return statuses
+        raise AssertionError("the address was always answered")
+
+    statuses = await asyncio.to_thread(answers)
+    observe("429 a few times, then closed before TLS", f"429 {len(statuses)} times, then closed")
+    assert set(statuses) == {429}
+    assert len(statuses) >= ANSWERS_TO_BANNED.burst
+    await asyncio.to_thread(wait_until, lambda: [line for line in server.log if "goes on" in str(line)], 5)
+    # Who keeps away for a moment is told again.
+    await asyncio.sleep(1 / ANSWERS_TO_BANNED.per_second)
+    assert await asyncio.to_thread(answers)
+    with contextlib.closing(await asyncio.to_thread(secure, server, "127.0.0.10")) as other:
+        other.sendall(b"GET / HTTP/1.1\r\n" + UPGRADE + b"\r\n")
+        assert status(await asyncio.to_thread(read_to_end, other)) == 401
+
+
 async def test_a_ban_ends_and_another_is_longer(start: Start, observe: Observe) -> None:
     """Case 53."""
     server = start("[limits]\nban_seconds = 2\nban_strikes = 1\nhandshakes_per_minute = 1000\n")
@@ -109,7 +145,7 @@ async def test_a_ban_ends_and_another_is_longer(start: Start, observe: Observe) 
             try:
                 async with server.connect(token=token):
                     break
-            except InvalidStatus:
+            except (InvalidStatus, OSError):  # told, or closed before TLS
                 await asyncio.sleep(0.1)
         else:
             raise AssertionError("the ban had no end")

@@ -54,13 +54,17 @@ logger = logging.getLogger("sockade.listener")
 
 
 class Listener:
-    """One port; without a context it speaks plain TCP, which only loopback may."""
+    """One port; without a context it speaks plain TCP, which only loopback may.
+
+    `judge` refuses what the limits hold against an address, by its `allowance_key` and the monotonic time.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         limits: LimitSettings,
         rules: Callable[[], AddressRules],
+        judge: Callable[[str, float], Refuse | None],
         context: Callable[[], ssl.SSLContext] | None,
         door: Callable[[Peer], asyncio.Protocol],
         connect: Connect,
@@ -70,6 +74,7 @@ class Listener:
         self._loop = loop
         self._limits = limits
         self._rules = rules
+        self._judge_peer = judge
         self._context = context
         self._door = door
         self._connect = connect
@@ -175,6 +180,8 @@ class Listener:
             detail = "over limits.connections_per_address"
             return Refuse(Reason.ADDRESS_CONNECTIONS, detail, retry_after=RETRY_AFTER_SECONDS)
         now = self._clock.monotonic()
+        if (refusal := self._judge_peer(key, now)) is not None:
+            return refusal
         if not self._arrivals.bucket(key, now).take(now):
             detail = f"over {SOCKETS_A_HANDSHAKE} sockets for each of limits.handshakes_per_minute"
             return Refuse(Reason.RATE, detail, retry_after=RETRY_AFTER_SECONDS)

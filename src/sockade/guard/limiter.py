@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sockade.settings import LimitSettings
 
 
+ANSWERS_TO_BANNED = Rate(1.0, 3)
+"""How often an address is told that it is banned. Each answer costs a TLS handshake; who goes on was told."""
+
+
 class Limiter:
     """Rates of handshakes by address, of messages by user and in all, and who is refused for a while."""
 
@@ -27,11 +31,20 @@ class Limiter:
         self._addresses = Allowances(Rate(limits.handshakes_per_minute / 60, limits.handshakes_per_minute))
         self._total = Bucket(self._rates.total)
         self._bans = Bans(BanRules(limits.ban_strikes, limits.ban_seconds, limits.ban_most_seconds))
+        self._answers = Allowances(ANSWERS_TO_BANNED)
+
+    def judge_peer(self, key: str, now: float) -> Refuse | None:
+        """Refuse a socket of an address that is banned, was told so and does not stop; `key` is `allowance_key`'s."""
+        left = self._bans.seconds_left(key, now)
+        if left and self._answers.bucket(key, now).seconds_until(now):
+            return Refuse(Reason.RATE, "the address is refused for a while, and goes on", retry_after=math.ceil(left))
+        return None
 
     def judge_address(self, address: str, now: float) -> Refuse | None:
         """Refuse a handshake of an address that is banned or connects too often."""
         key = allowance_key(address)
         if left := self._bans.seconds_left(key, now):
+            self._answers.bucket(key, now).take(now)
             return Refuse(Reason.RATE, "the address is refused for a while", retry_after=math.ceil(left))
         bucket = self._addresses.bucket(key, now)
         if not bucket.take(now):
