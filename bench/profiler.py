@@ -12,7 +12,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from bench import install, machine, peers
+from bench import install, machine, peers, work
 from bench.measure import FAILURES, TurnedDriver
 from bench.results import value
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.measure import Bench
+    from bench.peers import Peer
     from bench.results import Row
     from bench.servers import Server
 
@@ -29,6 +30,7 @@ SHOWN = 12
 FEW = 100
 HZ = 499
 PROFILED = {"echo": {"work": "echo", "path": "/echo"}, "fan-out": {"work": "fanout", "path": "/"}}
+PUBLISHED = {"work": "publish", "path": peers.CHANNELS, **work.PUBLISH}
 PARTS = (
     ("kernel", r"\[kernel|\[unknown|\[guest|vdso"),
     ("OpenSSL", r"libssl|libcrypto"),
@@ -37,12 +39,13 @@ PARTS = (
     ("websockets, in C", r"/websockets/"),
     ("its own C", r"/floor$"),
     ("C library", r"libc[-.]|libpthread|ld-linux|libm[-.]"),
+    ("SQLite", r"libsqlite|/_sqlite3"),
     ("CPython", r"python|_ssl|_asyncio|\.so"),
 )
 
 
 def profile(bench: Bench) -> dict[str, Any]:
-    """Return, for each profiled work, shares in percent by part and by function; and what grows with subscribers."""
+    """Return, for each profiled work, shares in percent by part and by function; and what is compared by part."""
     found: dict[str, Any] = {}
     server = bench.running.get(peers.SOCKADE) if bench.wants(peers.SOCKADE) else None
     if server is None:
@@ -54,10 +57,11 @@ def profile(bench: Bench) -> dict[str, Any]:
                 found[name][kind] = sampled(bench, server, words, sampler)[0][:SHOWN]
             except FAILURES as error:
                 found[name][kind] = str(error)
-    try:
-        found["growth"] = growth(bench)
-    except FAILURES as error:
-        found["growth"] = str(error)
+    for name, comparison in (("growth", growth), ("disk", disk)):
+        try:
+            found[name] = comparison(bench)
+        except FAILURES as error:
+            found[name] = str(error)
     return found
 
 
@@ -66,20 +70,29 @@ def growth(bench: Bench) -> list[tuple[str, str, float, float]]:
 
     Each row has the server and the part.
     """
-    rows = []
-    for peer in (peers.FLOOR, peers.SOCKADE):
-        costs: list[dict[str, float]] = []
-        for clients in (min(FEW, bench.options.many), bench.options.many):
-            server = bench.running.fresh(peer)
-            try:
-                words = {"work": "fanout", "path": "/", "clients": clients, "addresses": 8}
-                shares, row = sampled(bench, server, words, by_part)
-            finally:
-                server.stop()
-            costs.append({part: share / 100 * value(row, "cpu_us") for part, share in shares})
-        few, most = costs
-        rows += [(peer.name, part, few.get(part, 0.0), most.get(part, 0.0)) for part in {**few, **most}]
-    return rows
+    numbers = (min(FEW, bench.options.many), bench.options.many)
+    works = [{**PROFILED["fan-out"], "clients": number, "addresses": 8} for number in numbers]
+    return [(peer.name, *row) for peer in (peers.FLOOR, peers.SOCKADE) for row in compared(bench, peer, *works)]
+
+
+def disk(bench: Bench) -> list[tuple[str, float, float]]:
+    """Return what a publish costs in each part of Sockade, in memory and on the disk, microseconds."""
+    memory, durable = ({**PUBLISHED, "channel": channel} for channel in ("memory:", "durable:"))
+    return compared(bench, peers.SOCKADE_CHANNELS, memory, durable)
+
+
+def compared(bench: Bench, peer: Peer, *works: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """Return what a unit of two works costs in each part of a server that has done nothing before, microseconds."""
+    costs: list[dict[str, float]] = []
+    for words in works:
+        server = bench.running.fresh(peer)
+        try:
+            shares, row = sampled(bench, server, {**peer.options, **words}, by_part)
+        finally:
+            server.stop()
+        costs.append({part: share / 100 * value(row, "cpu_us") for part, share in shares})
+    one, other = costs
+    return [(part, one.get(part, 0.0), other.get(part, 0.0)) for part in {**one, **other}]
 
 
 def sampled(

@@ -53,7 +53,8 @@ class Table:
 def tables(results: Results) -> list[Table]:
     """Return every table that the results have rows for."""
     found = [goals(results), servers(results), speed(results), publishes(results), loops(results)]
-    found += [many(results), growth(results), floods(results), stalls(results), sizes(results), channels(results)]
+    found += [disk(results), many(results), growth(results), floods(results)]
+    found += [stalls(results), sizes(results), channels(results)]
     return [table for table in [*found, *profiles(results), ground(results)] if table.rows]
 
 
@@ -212,16 +213,30 @@ def growth(results: Results) -> Table:
     found = results.profile.get("growth", [])
     rows = [[found, "", "", ""]] if isinstance(found, str) else []
     for server in () if rows else dict.fromkeys(row[0] for row in found):
-        parts = sorted((one[1:] for one in found if one[0] == server), key=lambda one: one[1] - one[2])
-        parts.insert(0, ("in all", sum(one[1] for one in parts), sum(one[2] for one in parts)))
-        rows += [
-            [f"{server}: {part}", f"{few:.2f}", f"{most:.2f}", f"{most - few:+.2f}"]
-            for part, few, most in parts
-            if max(few, most) >= LEAST_US
-        ]
+        rows += by_part(server, [tuple(one[1:]) for one in found if one[0] == server])
     most = results.options.get("many", 0)
     head = ["part of a server", f"{thousands(min(profiler.FEW, most))} subscribers", thousands(most), "more"]
     return Table("growth", "CPU of a delivery by part, µs", head, rows)
+
+
+def disk(results: Results) -> Table:
+    """Which part of a publish it is that costs more on the disk."""
+    found = results.profile.get("disk", [])
+    rows = [[found, "", "", ""]] if isinstance(found, str) else by_part("sockade", found)
+    return Table("disk", "CPU of a publish by part, µs", ["part of a server", "in memory", "on the disk", "more"], rows)
+
+
+def by_part(server: str, found: list[tuple[str, float, float]]) -> list[list[str]]:
+    """Return a row for each part that two costs are made of, the one that differs most first, and one for the whole."""
+    if not found:
+        return []
+    parts = sorted(found, key=lambda one: one[1] - one[2])
+    parts.insert(0, ("in all", sum(one[1] for one in parts), sum(one[2] for one in parts)))
+    return [
+        [f"{server}: {part}", f"{one:.2f}", f"{other:.2f}", f"{other - one:+.2f}"]
+        for part, one, other in parts
+        if max(one, other) >= LEAST_US
+    ]
 
 
 def goals(results: Results) -> Table:

@@ -41,6 +41,7 @@ def full() -> Results:
     results.options["many"] = 1_000
     growth = [("floor", "kernel", 7.0, 10.0), ("sockade", "kernel", 6.0, 9.0), ("sockade", "CPython", 1.0, 1.5)]
     results.profile = {"echo": shares, "fan-out": shares, "growth": growth}
+    results.profile["disk"] = [("kernel", 6.0, 9.0), ("SQLite", 0.0, 2.5)]
     return results
 
 
@@ -147,6 +148,20 @@ def test_what_grows_with_the_subscribers_is_told_by_part_the_most_first() -> Non
     without = Results(profile={"growth": "perf is not installed"})
     assert report.growth(without).rows == [["perf is not installed", "", "", ""]]
     assert report.growth(Results()).rows == []
+
+
+def test_what_a_publish_costs_more_on_the_disk_is_told_by_part() -> None:
+    table = report.disk(full())
+    assert table.head == ["part of a server", "in memory", "on the disk", "more"]
+    assert table.rows == [
+        ["sockade: in all", "6.00", "11.50", "+5.50"],
+        ["sockade: kernel", "6.00", "9.00", "+3.00"],
+        ["sockade: SQLite", "0.00", "2.50", "+2.50"],
+    ]
+    assert report.disk(Results(profile={"disk": "perf is not installed"})).rows == [
+        ["perf is not installed", "", "", ""]
+    ]
+    assert report.disk(Results()).rows == []
 
 
 # The page.

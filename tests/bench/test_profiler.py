@@ -18,7 +18,7 @@ def test_what_cannot_be_sampled_leaves_its_reason(monkeypatch: pytest.MonkeyPatc
     def sampled(_: Bench, __: Any, words: dict[str, Any], sampler: Any) -> Any:
         if sampler is profiler.by_function:
             raise AbsentError("py-spy is not installed")
-        if words["work"] == "fanout":
+        if words["work"] != "echo":
             raise AbsentError("driver: the server ended a connection")
         return [("kernel", 60.0), ("CPython", 40.0)], {}
 
@@ -30,6 +30,7 @@ def test_what_cannot_be_sampled_leaves_its_reason(monkeypatch: pytest.MonkeyPatc
         "echo": {"parts": [("kernel", 60.0), ("CPython", 40.0)], "functions": "py-spy is not installed"},
         "fan-out": {"parts": "driver: the server ended a connection", "functions": "py-spy is not installed"},
         "growth": "driver: the server ended a connection",
+        "disk": "driver: the server ended a connection",
     }
 
 
@@ -49,3 +50,16 @@ def test_growth_is_the_share_of_each_part_in_what_a_delivery_costs(monkeypatch: 
     names = (peers.FLOOR.name, peers.SOCKADE.name)
     assert profiler.growth(bench) == [(name, *part) for name in names for part in parts]
     assert stopped == [name for name in names for _ in range(2)]
+
+
+def test_a_publish_in_memory_and_one_on_the_disk_are_compared_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sampled(_: Bench, __: Any, words: dict[str, Any], ___: Any) -> Any:
+        assert words["dialect"] == "channel"
+        if words["channel"] == "memory:":
+            return [("CPython", 100.0)], {"server_ns": 20e6, "units": 1_000}
+        return [("CPython", 75.0), ("SQLite", 25.0)], {"server_ns": 32e6, "units": 1_000}
+
+    monkeypatch.setattr(profiler, "sampled", sampled)
+    bench = Bench(Options())
+    bench.running = SimpleNamespace(fresh=lambda _: SimpleNamespace(stop=lambda: None))  # type: ignore[assignment]
+    assert profiler.disk(bench) == [("CPython", 20.0, 24.0), ("SQLite", 0.0, 8.0)]
