@@ -275,6 +275,7 @@ def test_a_flood_of_refusals_is_logged_within_bounds_and_counted(start: Start, o
     )
     assert written + left_out == REFUSALS
     assert left_out > 0
-    assert written <= 1_000 + 200 * (elapsed + 1)
+    most = 1_000 + 200 * (elapsed + 1)
+    assert written <= most
     assert counts <= elapsed + 1
-    assert len(server.log_text) < 1_000_000
+    assert len(server.log_text) < 500 * most
