@@ -276,7 +276,6 @@ def test_a_flood_of_refusals_is_logged_within_bounds_and_counted(start: Start, o
     )
     assert written + left_out == REFUSALS
     assert left_out > 0
-    most = 1_000 + 200 * (elapsed + 1)
-    assert written <= most
+    assert written <= 1_000 + 200 * (elapsed + 1)
     assert counts <= elapsed + 1
-    assert len(server.log_text) < 500 * most
+    assert len(server.log_text) < 1_000_000
