@@ -25,9 +25,10 @@ from sockade.chat import chat_application
 from sockade.clock import SystemClock
 from sockade.doors.admission import Admission
 from sockade.doors.connect import connector
+from sockade.doors.descriptors import make_room
 from sockade.doors.http import HttpDoor, http_config
 from sockade.doors.listener import Listener
-from sockade.doors.ports import bind, make_room
+from sockade.doors.ports import bind
 from sockade.doors.reload import CurrentAddresses, CurrentContext, Reloading
 from sockade.errors import SettingsError
 from sockade.exposure import problems, weakened

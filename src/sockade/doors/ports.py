@@ -1,15 +1,8 @@
-"""Takes the ports to listen on, before anything else is begun: one sentence says why one cannot be had.
-
-It also makes room for the sockets that will come.
-"""
+"""Takes the ports to listen on, before anything else is begun: one sentence says why one cannot be had."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
-import os
-import resource
 import socket
 
 from sockade.errors import StartError
@@ -46,19 +39,6 @@ def bind(host: str, port: int, table: str = "server") -> list[socket.socket]:
             sock.close()
         raise StartError(explain(host, port, error, table)) from error
     return sockets
-
-
-def make_room(sock: socket.socket, sockets: int) -> None:
-    """Have the system make its table of this process's descriptors large enough for so many sockets, once.
-
-    Linux doubles that table whenever it is full, and a process with threads waits for a grace period of RCU meanwhile
-    (`expand_fdtable` in fs/file.c): some milliseconds, in which the loop would hear nobody.
-    """
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most != resource.RLIM_INFINITY:
-        sockets = min(sockets, most - 1)
-    with contextlib.suppress(OSError):
-        os.close(fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, sockets))
 
 
 def explain(host: str, port: int, error: OSError, table: str = "server") -> str:
