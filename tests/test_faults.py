@@ -125,7 +125,7 @@ from sockade.brokers.stream_file import StreamFile
 commit = StreamFile.commit
 def forgetful(self, works):
     commit(self, works)
-    self.connection.execute("DELETE FROM publications WHERE \\"offset\\" % 2 = 0")
+    self.connection.execute("DELETE FROM blocks WHERE last % 2 = 0")
 StreamFile.commit = forgetful
 """,
 }

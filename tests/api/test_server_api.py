@@ -25,11 +25,12 @@ from tests.api.asgi import Answer, Client, Trail
 from tests.identity.world import world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from sockade.clock import SteppedClock
     from sockade.messaging.broker import Published
+    from sockade.messaging.promise import Promise
 
 KEY = "k" * 43
 LIMITS = LimitSettings(body_bytes=4_000, message_bytes=1_000, guesses_per_minute=3)
@@ -41,7 +42,7 @@ class FailingBroker(MemoryBroker):
 
     full = False
 
-    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Awaitable[Published]:
+    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Promise[Published]:
         if self.full:
             raise StorageError("disk full")
         return super().publish(channel, draft, keep, key)

@@ -15,8 +15,10 @@ from sockade.errors import StorageError
 from sockade.messaging.broker import Draft, Keep, Position, Publication, Published
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from sockade.messaging.promise import Promise
 
     Opened = Callable[[], RoutedBroker]
 
@@ -58,7 +60,7 @@ async def test_a_stream_looked_at_first_is_the_one_that_is_published_in(routed: 
 
 async def test_a_failing_disk_fails_its_channels_alone_and_is_told() -> None:
     class Full(MemoryBroker):
-        def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Awaitable[Published]:
+        def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Promise[Published]:
             self.failure = "disk full"
             raise StorageError(self.failure)
 

@@ -56,11 +56,11 @@ async def test_a_failing_commit_fails_everyone_in_it_and_delivers_nothing(tmp_pa
     broker = SqliteBroker(tmp_path, SteppedClock())
     await broker.start(lambda channel, publication, position: delivered.append(publication.data))
     other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
-    other.execute("ALTER TABLE publications RENAME TO elsewhere")
+    other.execute("ALTER TABLE blocks RENAME TO elsewhere")
     answers = await asyncio.gather(*(publish(broker, str(number)) for number in range(5)), return_exceptions=True)
     assert {type(answer) for answer in answers} == {StorageError}
     assert delivered == []
-    other.execute("ALTER TABLE elsewhere RENAME TO publications")
+    other.execute("ALTER TABLE elsewhere RENAME TO blocks")
     other.close()
     # The offsets of what failed are given anew.
     assert (await publish(broker, "after")).offset == 1

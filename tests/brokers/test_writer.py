@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from sockade.brokers import writer as module
-from sockade.brokers.stream_file import Begin, StreamFile
+from sockade.brokers.works import Begin
 from sockade.brokers.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sockade.brokers.stream_file import Work
+    from sockade.brokers.stream_file import StreamFile
+    from sockade.brokers.works import Work
     from sockade.errors import StorageError
 
 
@@ -33,7 +34,7 @@ class FakeFile:
         if name in self.failing:
             raise OSError(f"{name} failed")
 
-    def commit(self, works: list[Work]) -> None:
+    def commit(self, works: list[Work[Any]]) -> None:
         self._do("commit")
 
     def mend(self) -> None:
@@ -62,7 +63,7 @@ class House:
         self.thread = threading.Thread(target=self.writer.run)
         self.thread.start()
 
-    def done(self, works: list[Work], error: StorageError | None) -> None:
+    def done(self, works: list[Work[Any]], error: StorageError | None) -> None:
         self.file.steps.append("answer")
         self.errors.append(str(error or ""))
         self.told.release()

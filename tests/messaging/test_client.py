@@ -14,6 +14,7 @@ from sockade.guard.identity import Identity
 from sockade.messaging.application import Sockade
 from sockade.messaging.broker import Draft, Keep, Position, Publication
 from sockade.messaging.channel_protocol import CONNECT_SECONDS
+from sockade.messaging.promise import Promise
 from sockade.messaging.subscribing import SUBSCRIPTIONS
 from sockade.messaging.types import History
 from sockade.protocol.reasons import Reason
@@ -320,7 +321,7 @@ async def test_a_failing_broker_is_an_error_and_never_an_answer(house: House, mo
     async def broken(*arguments: object, **options: object) -> None:
         raise StorageError("disk full")
 
-    monkeypatch.setattr(house.broker, "publish", broken)
+    monkeypatch.setattr(house.broker, "publish", lambda *_: Promise(StorageError("disk full")))
     monkeypatch.setattr(house.broker, "history", broken)
     for method, body in (("publish", {"data": {"text": "x"}}), ("subscribe", {}), ("history", {"limit": 1})):
         answer = await talk.ask(method, channel="room:a", **body)

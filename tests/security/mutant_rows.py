@@ -773,7 +773,7 @@ DURABLE: tuple[Row, ...] = (
     ),
     (
         "copying the log of the last process",
-        "brokers/stream_file.py",
+        "brokers/schema.py",
         '"PRAGMA wal_checkpoint(TRUNCATE)"',
         '"SELECT 0, 0, 0"',
         f"{DURABILITY} -k sync-lost",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
@@ -17,10 +16,9 @@ from sockade.messaging.broker import (
     Publication,
     Published,
 )
+from sockade.messaging.promise import Promise
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from sockade.clock import Clock
     from sockade.messaging.broker import Deliver
 
@@ -70,10 +68,8 @@ class MemoryBroker:
     async def close(self) -> None:
         self._deliver = ignore
 
-    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Awaitable[Published]:
-        answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        answer.set_result(self._publish(channel, draft, keep, key))
-        return answer
+    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Promise[Published]:
+        return Promise(self._publish(channel, draft, keep, key))
 
     def _publish(self, channel: str, draft: Draft, keep: Keep | None, key: str) -> Published:
         now = self._clock.wall()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from sockade.messaging.broker import NO_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from sockade.messaging.broker import Broker, Deliver, Draft, History, Keep, Published
+    from sockade.messaging.promise import Promise
 
 
 class RoutedBroker:
@@ -37,7 +38,7 @@ class RoutedBroker:
         await self._disk.close()
         await self._memory.close()
 
-    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Awaitable[Published]:
+    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Promise[Published]:
         # A single publication that skips the history of a durable channel stays in line with the others.
         durable = keep.durable if keep is not None else self._is_durable(channel)
         return (self._disk if durable else self._memory).publish(channel, draft, keep, key)

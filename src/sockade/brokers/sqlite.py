@@ -15,26 +15,30 @@ import asyncio
 import queue
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from sockade.brokers.blocks import read
 from sockade.brokers.memory import ignore
-from sockade.brokers.stream_file import Append, Begin, Remove, StreamFile, open_file, open_reader, read
+from sockade.brokers.schema import open_file, open_reader
+from sockade.brokers.stream_file import StreamFile
+from sockade.brokers.works import Append, Begin, Remove, Work
 from sockade.brokers.writer import Writer, told
 from sockade.errors import StorageError
-from sockade.messaging.broker import NO_LIMIT, Draft, History, Keep, Position, Publication, Published
+from sockade.messaging.broker import NO_LIMIT, Draft, History, Keep, Publication, Published
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Awaitable
     from pathlib import Path
 
-    from sockade.brokers.stream_file import Work
     from sockade.clock import Clock
     from sockade.messaging.broker import Deliver
+    from sockade.messaging.promise import Promise
 
     Answers = list[asyncio.Future[Any]]
 
 FILE_NAME = "channels.db"
+W = TypeVar("W", bound=Work[Any])
+CLOSED = "the broker is closed"
 BATCH = 512
 """Publishes in one commit: more would only make the first of them wait."""
 
@@ -64,9 +68,7 @@ class SqliteBroker:
         self._reading = threading.Lock()
 
         self._writer: Writer | None = None
-        self._works: list[Work] = []
-        self._answers: deque[asyncio.Future[Any]] = deque()
-        """In the order of the works, of those that are with the writer too."""
+        self._works: list[Work[Any]] = []
         self._writing = False
 
         self._asked: dict[Question, Answers] = {}
@@ -109,13 +111,14 @@ class SqliteBroker:
             settle(*waiting)
         self._found.clear()
 
-    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Awaitable[Published]:
+    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Promise[Published]:
         return self._put(Append(channel, draft, keep, key))
 
     async def history(
         self, channel: str, *, since: int | None = None, limit: int = NO_LIMIT, reverse: bool = False
     ) -> History:
-        self._check_open()
+        if not self._threads:
+            raise StorageError(CLOSED)
         answer: asyncio.Future[History | None] = self._loop.create_future()
         self._asked.setdefault(Question(channel, since, limit, reverse), []).append(answer)
         if not self._looking:
@@ -124,7 +127,7 @@ class SqliteBroker:
         history = await answer
         if history is not None:
             return history
-        begun: Position = await self._put(Begin(channel))
+        begun = await self._put(Begin(channel))
         if begun.offset == 0:
             return History([], begun)
         # Somebody has published in it meanwhile.
@@ -135,20 +138,15 @@ class SqliteBroker:
 
     # On the loop.
 
-    def _check_open(self) -> None:
-        if not self._threads:
-            raise StorageError("the broker is closed")
-
-    def _put(self, work: Work) -> asyncio.Future[Any]:
+    def _put(self, work: W) -> W:
         """Let a work wait for the end of this tick, or of the commit that is under way."""
-        self._check_open()
-        answer: asyncio.Future[Any] = self._loop.create_future()
+        if not self._threads:
+            raise StorageError(CLOSED)
         self._works.append(work)
-        self._answers.append(answer)
         if not self._writing:
             self._writing = True
             self._loop.call_soon(self._hand_over)
-        return answer
+        return work
 
     def _hand_over(self) -> None:
         """Give the writer what waits."""
@@ -158,28 +156,21 @@ class SqliteBroker:
         else:
             self._writing = False
 
-    def _settle(self, works: list[Work], error: StorageError | None) -> None:
+    def _settle(self, works: list[Work[Any]], error: StorageError | None) -> None:
         """Deliver what was committed, in its order, and answer everyone."""
         try:
-            answers = [self._answers.popleft() for _ in works]
-            for work, answer in zip(works, answers, strict=True):
-                if error is not None:
-                    settle(answer, error)
-                elif isinstance(work, Append):
+            for work in works:
+                if error is None and isinstance(work, Append) and not work.result.repeated:
                     self._publish(work)
-                    settle(answer, work.published)
-                else:
-                    settle(answer, work.position if isinstance(work, Begin) else None)
+                work.answer(error)
         finally:
             # After the answers: what those who got them publish next goes into the same commit.
             self._loop.call_soon(self._hand_over)
 
     def _publish(self, work: Append) -> None:
-        published, draft = work.published, work.draft
-        if published is not None and not published.repeated:
-            position = published.position
-            publication = Publication(position.offset, draft.data, draft.time, draft.info, draft.tags)
-            self._deliver(work.channel, publication, position)
+        position, draft = work.result.position, work.draft
+        publication = Publication(position.offset, draft.data, draft.time, draft.info, draft.tags)
+        self._deliver(work.channel, publication, position)
 
     def _look(self) -> None:
         """Give the reader what was asked."""
@@ -201,7 +192,7 @@ class SqliteBroker:
 
     # In the threads.
 
-    def _done(self, works: list[Work], error: StorageError | None) -> None:
+    def _done(self, works: list[Work[Any]], error: StorageError | None) -> None:
         self._loop.call_soon_threadsafe(self._settle, works, error)
 
     def _read(self, connection: sqlite3.Connection) -> None:

@@ -6,11 +6,14 @@ has succeeded, which it tries at once, before anyone is answered, and every `MEN
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 import queue
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sockade.errors import StorageError
 
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from sockade.brokers.stream_file import StreamFile, Work
+    from sockade.brokers.stream_file import StreamFile
+    from sockade.brokers.works import Work
 
 MEND_SECONDS = 1.0
 """Between two attempts to mend the file, and to copy a log that could not be copied."""
@@ -33,13 +37,13 @@ class Writer:
         self,
         file: StreamFile,
         reading: threading.Lock,
-        done: Callable[[list[Work], StorageError | None], None],
+        done: Callable[[list[Work[Any]], StorageError | None], None],
     ) -> None:
         """Take the file, what is held by who reads it, and who is told, in this thread, of each batch."""
         self._file = file
         self._reading = reading
         self._done = done
-        self._batches: queue.SimpleQueue[list[Work] | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[list[Work[Any]] | None] = queue.SimpleQueue()
         self._broken = ""
         self._uncopied = ""
         self._try_at = 0.0
@@ -49,12 +53,13 @@ class Writer:
         """Return why nothing can be kept at present, or the log not be copied; empty while both can."""
         return self._broken or self._uncopied
 
-    def put(self, works: list[Work] | None) -> None:
+    def put(self, works: list[Work[Any]] | None) -> None:
         """Give it one transaction's works, or None to end it after what it has been given."""
         self._batches.put(works)
 
     def run(self) -> None:
         """Work until the end."""
+        stand_back()
         try:
             while (works := self._next()) is not None:
                 if works:
@@ -64,7 +69,7 @@ class Writer:
         finally:
             self._file.connection.close()
 
-    def _next(self) -> list[Work] | None:
+    def _next(self) -> list[Work[Any]] | None:
         """Wait for a batch; an empty one when it is time to try again what failed."""
         try:
             return self._batches.get(timeout=MEND_SECONDS if self.failure else None)
@@ -118,6 +123,17 @@ class Writer:
             self._uncopied = ""
         finally:
             self._reading.release()
+
+
+def stand_back() -> None:
+    """Let this thread wait for a processor where the loop has none to spare; on Linux, sched(7), SCHED_BATCH.
+
+    Otherwise the scheduler takes the loop's away each time that the loop wakes the writer, which then finds the
+    interpreter's lock still held, and waits for that.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def told(error: Exception) -> str:

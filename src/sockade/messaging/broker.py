@@ -25,8 +25,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
+
+    from sockade.messaging.promise import Promise
 
     Deliver = Callable[[str, "Publication", "Position"], None]
 
@@ -37,16 +41,14 @@ IDEMPOTENCY_SECONDS = 300.0
 NO_LIMIT = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, gc=False):
     """Where one stands in a stream. Offset 0 is before its first publication."""
 
     offset: int
     epoch: str
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """What is to be published: JSON texts in UTF-8, and when, in POSIX seconds."""
 
     data: bytes
@@ -55,8 +57,7 @@ class Draft:
     tags: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(msgspec.Struct, frozen=True, gc=False):
     """What was published; offset 0 where the channel keeps no history."""
 
     offset: int
@@ -76,8 +77,7 @@ class Keep:
     """Whether an acknowledgement waits for the disk. A channel's own never changes while the broker runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(msgspec.Struct, frozen=True, gc=False):
     """The answer to `publish`. A repeated one was published before under its key, and was not delivered again."""
 
     position: Position
@@ -108,7 +108,7 @@ class Broker(Protocol):
         """Finish what was accepted, and stop."""
         ...
 
-    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Awaitable[Published]:
+    def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Promise[Published]:
         """Append to the history, if any is kept, and publish.
 
         It is under way when this returns, in the order of the calls. Who does not wait for one before the next has
@@ -120,7 +120,7 @@ class Broker(Protocol):
                 delivers nothing and gets the first one's answer.
 
         Raises:
-            StorageError: it was not published; here when the broker is closed, otherwise when awaited.
+            StorageError: it was not published; here when the broker is closed, otherwise by the promise.
         """
         ...
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sockade.messaging.connection import Connection
     from sockade.messaging.endpoint import Procedure
     from sockade.messaging.node import Node, Subscription
+    from sockade.messaging.promise import Promise
 
     Answer = replies.Result | replies.Error | None
     Verify = Callable[[Credential], Awaitable[Identity | Refuse]]
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     OnSend = Callable[[Connection, object], Awaitable[None]]
 
 VERSION = "sockade 0.1"
-UNANSWERED = 64
-"""Publishes of one client that may wait for the disk; what it says beyond that waits as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,9 @@ class Client:
         self.node = services.node
         self.connected = False
         self.subscriptions: dict[str, Subscription] = {}
-        self.unanswered: set[asyncio.Future[Published]] = set()
+        self.unanswered = 0
+        """Publishes that wait for the disk."""
+        self._room: asyncio.Future[None] | None = None
 
     def expect_connect(self) -> None:
         """Close a connection that has not said `connect`."""
@@ -239,20 +240,23 @@ class Client:
         """Close the connection with a code of the channel protocol."""
         self.connection.close(code, code.name.lower().replace("_", " "))
 
-    async def answer_later(self, command: commands.Command, published: Awaitable[Published]) -> None:
-        """Answer a publish when it is kept, and wait only where too many are not yet."""
-        future = asyncio.ensure_future(published)
-        if future.done():
-            self.answer(command, publishing.outcome(future))
-            return
-        self.unanswered.add(future)
-        future.add_done_callback(functools.partial(self._answer_published, command))
-        if len(self.unanswered) >= UNANSWERED:
-            await asyncio.wait(self.unanswered, return_when=asyncio.FIRST_COMPLETED)
+    def answer_later(self, command: commands.Command, published: Promise[Published]) -> None:
+        """Answer a publish when it is kept."""
+        self.unanswered += 1
+        published.then(functools.partial(self._answer_published, command))
 
-    def _answer_published(self, command: commands.Command, future: asyncio.Future[Published]) -> None:
-        self.unanswered.discard(future)
-        self.answer(command, publishing.outcome(future))
+    def _answer_published(self, command: commands.Command, answer: Published | StorageError) -> None:
+        self.unanswered -= 1
+        if self._room is not None:
+            if not self._room.done():
+                self._room.set_result(None)
+            self._room = None
+        self.answer(command, publishing.outcome(answer))
+
+    async def wait_for_room(self) -> None:
+        """Wait until one of the publishes is answered."""
+        self._room = asyncio.get_running_loop().create_future()
+        await self._room
 
     def answer(self, command: commands.Command | Unclean, result: replies.Result | replies.Error) -> None:
         """Send the reply to a command."""

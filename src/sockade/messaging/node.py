@@ -26,13 +26,14 @@ from sockade.messaging.recovery import Step, step
 from sockade.protocol.replies import ClientInfo, Pub, UnsubscribeCode, encode_push
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from sockade.clock import Clock
     from sockade.messaging.broker import Broker
     from sockade.messaging.channels import Channels, Match
     from sockade.messaging.client import Client
     from sockade.messaging.connection import Connection
+    from sockade.messaging.promise import Promise
 
 HELD_PUBLICATIONS = 1_000
 """Live publications held back for one subscriber while its history is read; beyond that it starts anew."""
@@ -182,7 +183,7 @@ class Node:
         key: str = "",
         tags: bytes | None = None,
         keep: bool = True,
-    ) -> Awaitable[Published]:
+    ) -> Promise[Published]:
         """Publish JSON in a channel; what is returned is there when the broker's durability is reached.
 
         Awaiting it raises StorageError where it was not published.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sockade.errors import RejectedError, StorageError
+from sockade.errors import StorageError
 from sockade.messaging.broker import NO_LIMIT
 from sockade.messaging.node import to_pub
 from sockade.messaging.subscribing import info_of
@@ -15,12 +15,13 @@ from sockade.protocol.codec import DecodeError, convert
 from sockade.protocol.replies import ErrorCode
 
 if TYPE_CHECKING:
-    from asyncio import Future
-
     from sockade.messaging.broker import Published
     from sockade.messaging.channels import Match
     from sockade.messaging.client import Client
 
+UNANSWERED = 64
+"""Publishes of one client that may wait for the disk; what it says beyond that waits as well."""
+DONE = replies.Empty()
 HISTORY_PUBLICATIONS = 1_000
 """Publications in one history reply; clients page on with `since`."""
 
@@ -42,7 +43,9 @@ async def publish(client: Client, command: commands.Command, body: commands.Publ
         return replies.error(ErrorCode.BAD_REQUEST)
     subscription = client.subscriptions.get(body.channel)
     info = subscription.info if subscription is not None else info_of(identity, client)
-    await client.answer_later(command, client.node.publish(match, msgspec.json.encode(data), info=info))
+    client.answer_later(command, client.node.publish(match, msgspec.json.encode(data), info=info))
+    if client.unanswered >= UNANSWERED:
+        await client.wait_for_room()
     return None
 
 
@@ -113,11 +116,6 @@ async def call(client: Client, body: commands.Rpc) -> replies.Result | replies.E
     return replies.RpcResult(await procedure.function(client.connection, data))
 
 
-def outcome(future: Future[Published]) -> replies.Empty | replies.Error:
-    """Return the answer to a publish that is done."""
-    error = future.exception() if not future.cancelled() else StorageError("cancelled")
-    if error is None:
-        return replies.Empty()
-    if isinstance(error, RejectedError):
-        return replies.Error(error.code, str(error))
-    return replies.error(ErrorCode.INTERNAL)
+def outcome(answer: Published | StorageError) -> replies.Empty | replies.Error:
+    """Return the reply to a publish."""
+    return replies.error(ErrorCode.INTERNAL) if isinstance(answer, StorageError) else DONE

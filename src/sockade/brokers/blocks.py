@@ -1,0 +1,103 @@
+"""Blocks: publications of a channel that lie together in one row, since rows cost more than what is in them.
+
+A block holds what one commit had for one channel, up to `BLOCK` publications whose offsets follow each other; the row
+has the last one's offset. On the disk it is MessagePack.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sockade.messaging.broker import META_SECONDS, History, Position, Publication
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Sequence
+
+Kept = tuple[bytes, float, float, bytes | None, bytes | None]
+"""One publication in a block: data, when it was published, when it is over (both POSIX seconds), info, tags."""
+
+BLOCK = 64
+"""Publications in one block: who wants one of them reads them all."""
+BLOCK_BYTES = 65_536
+"""Of their data; a larger publication has a block to itself."""
+
+READ_STREAM = "SELECT epoch, top, floor FROM streams WHERE channel = ? AND used_at > ?"
+OLDEST_FIRST = "SELECT last, content FROM blocks WHERE channel = ? AND last > ? AND expires_at > ? ORDER BY last"
+NEWEST_FIRST = """
+SELECT last, content FROM blocks WHERE channel = ? AND last > ? AND last < ? AND expires_at > ? ORDER BY last DESC
+"""
+
+_encode_into = msgspec.msgpack.Encoder().encode_into
+_decode = msgspec.msgpack.Decoder(list[Kept]).decode
+
+
+def divide(kept: Sequence[Kept]) -> Iterator[Sequence[Kept]]:
+    """Divide publications into blocks."""
+    begin = size = 0
+    for at, one in enumerate(kept):
+        size += len(one[0])
+        if at > begin and (at - begin == BLOCK or size > BLOCK_BYTES):
+            yield kept[begin:at]
+            begin, size = at, len(one[0])
+    if kept:
+        yield kept[begin:]
+
+
+def encode(block: Sequence[Kept]) -> bytearray:
+    """Return a block as it is on the disk."""
+    # Not bytes: sqlite3 looks for an adapter of those at each value.
+    content = bytearray()
+    _encode_into(block, content)
+    return content
+
+
+def read(
+    connection: sqlite3.Connection, channel: str, since: int | None, limit: int, now: float, *, reverse: bool
+) -> History | None:
+    """Return a stream's publications that are not over and its top, of one moment; None before its first look."""
+    connection.execute("BEGIN")
+    try:
+        stream = connection.execute(READ_STREAM, (channel, now - META_SECONDS)).fetchone()
+        if stream is None:
+            return None
+        epoch, top, floor = stream
+        found: list[Publication] = []
+        if limit != 0:
+            if reverse:
+                # Without `since`: before everything.
+                blocks = _newest_first(connection, channel, floor, since if since is not None else top + 1, now)
+            else:
+                blocks = _oldest_first(connection, channel, max(floor, since or 0), now)
+            for block in blocks:
+                found += block
+                if 0 < limit <= len(found):
+                    del found[limit:]
+                    break
+        return History(found, Position(top, epoch))
+    finally:
+        connection.execute("COMMIT")
+
+
+def _oldest_first(connection: sqlite3.Connection, channel: str, after: int, now: float) -> Iterator[list[Publication]]:
+    for last, content in connection.execute(OLDEST_FIRST, (channel, after, now)):
+        yield [one for one in _publications(last, content, now) if one.offset > after]
+
+
+def _newest_first(
+    connection: sqlite3.Connection, channel: str, after: int, before: int, now: float
+) -> Iterator[list[Publication]]:
+    for last, content in connection.execute(NEWEST_FIRST, (channel, after, before + BLOCK, now)):
+        yield [one for one in reversed(_publications(last, content, now)) if after < one.offset < before]
+
+
+def _publications(last: int, content: bytes, now: float) -> list[Publication]:
+    """Return what is in a block and not over."""
+    block = _decode(content)
+    return [
+        Publication(offset, data, time, info, tags)
+        for offset, (data, time, expires_at, info, tags) in enumerate(block, last - len(block) + 1)
+        if expires_at > now
+    ]
