@@ -41,6 +41,10 @@ W = TypeVar("W", bound=Work[Any])
 CLOSED = "the broker is closed"
 BATCH = 512
 """Publishes in one commit: more would only make the first of them wait."""
+TURNS = 6
+"""Turns of the loop between two commits. It takes some for answers to go out and for what comes of them to come in."""
+GATHER_SECONDS = 0.003
+"""They take no longer than this; each is some microseconds where there is nothing to do."""
 
 
 ANSWERS = 16
@@ -70,6 +74,7 @@ class SqliteBroker:
         self._writer: Writer | None = None
         self._works: list[Work[Any]] = []
         self._writing = False
+        self._turns, self._until = 0, 0.0
 
         self._asked: dict[Question, Answers] = {}
         self._looking = False
@@ -164,8 +169,17 @@ class SqliteBroker:
                     self._publish(work)
                 work.answer(error)
         finally:
-            # After the answers: what those who got them publish next goes into the same commit.
-            self._loop.call_soon(self._hand_over)
+            self._turns = TURNS if len(works) + len(self._works) > 1 else 0
+            self._until = self._loop.time() + GATHER_SECONDS
+            self._loop.call_soon(self._gather)
+
+    def _gather(self) -> None:
+        """Wait for what those publish next who were answered, so that it goes into the same commit."""
+        if self._turns > 0 and len(self._works) < BATCH and self._loop.time() < self._until:
+            self._turns -= 1
+            self._loop.call_soon(self._gather)
+        else:
+            self._hand_over()
 
     def _publish(self, work: Append) -> None:
         position, draft = work.result.position, work.draft
