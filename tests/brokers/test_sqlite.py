@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
-from typing import TYPE_CHECKING
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sockade.brokers import sqlite
 from sockade.brokers.sqlite import FILE_NAME, SqliteBroker
+from sockade.brokers.stream_file import StreamFile
 from sockade.clock import SteppedClock
 from sockade.errors import StartError, StorageError
 from sockade.messaging.broker import Draft, Keep, Position, Publication
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sockade.brokers.works import Work
 
 KEEP = Keep(size=100, seconds=3_600)
 
@@ -94,26 +101,104 @@ async def test_who_asks_the_same_at_once_gets_one_answer_and_who_leaves_takes_no
     await broker.close()
 
 
-async def test_a_history_of_the_first_version_is_read_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "floor"), [(1, 0), (2, 1)])
+async def test_a_history_of_an_older_version_is_read_on(tmp_path: Path, version: int, floor: int) -> None:
     old = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
     old.executescript(
-        """
+        f"""
         CREATE TABLE streams (
             channel TEXT PRIMARY KEY, epoch TEXT NOT NULL, top INTEGER NOT NULL, used_at REAL NOT NULL
+            {", floor INTEGER NOT NULL DEFAULT 0" if version == 2 else ""}
         ) WITHOUT ROWID;
         CREATE TABLE publications (
             channel TEXT NOT NULL, "offset" INTEGER NOT NULL, data BLOB NOT NULL, time REAL NOT NULL, info BLOB,
             tags BLOB, expires_at REAL NOT NULL, PRIMARY KEY (channel, "offset")
         ) WITHOUT ROWID;
-        INSERT INTO streams VALUES ('news', 'then', 2, 1800000000);
-        INSERT INTO publications VALUES ('news', 2, CAST('"old"' AS BLOB), 1800000000, NULL, NULL, 1900000000);
-        PRAGMA user_version=1;
+        CREATE INDEX publications_expiry ON publications (expires_at);
+        INSERT INTO streams VALUES ('news', 'then', 3, 1800000000 {f", {floor}" if version == 2 else ""});
+        INSERT INTO publications VALUES ('news', 1, CAST('"a"' AS BLOB), 1800000000, NULL, NULL, 1900000000);
+        INSERT INTO publications VALUES ('news', 2, CAST('"b"' AS BLOB), 1800000000, NULL, NULL, 1800000001);
+        INSERT INTO publications VALUES ('news', 3, CAST('"c"' AS BLOB), 1800000000, CAST('i' AS BLOB),
+            CAST('t' AS BLOB), 1900000000);
+        PRAGMA user_version={version};
         """
     )
     old.close()
+    clock = SteppedClock()
+    clock.step(1_800_000_002 - clock.wall())
+    for new in (b"d", b"e"):
+        broker = await opened(tmp_path, clock)
+        await publish(broker, new.decode())
+        await broker.close()
+    broker = await opened(tmp_path, clock)
+    history = await broker.history("news")
+    first = [Publication(1, b'"a"', 1_800_000_000.0)] if floor == 0 else []
+    assert history.publications[:-2] == [*first, Publication(3, b'"c"', 1_800_000_000.0, b"i", b"t")]
+    assert [one.data for one in history.publications[-2:]] == [b"d", b"e"]
+    assert history.top == Position(5, "then")
+    await broker.close()
+
+
+class Commits:
+    """How many works each commit took."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        commit = StreamFile.commit
+
+        def counted(file: StreamFile, works: list[Work[Any]]) -> None:
+            self.sizes.append(len(works))
+            commit(file, works)
+
+        monkeypatch.setattr(StreamFile, "commit", counted)
+
+
+async def test_what_those_publish_next_who_were_answered_goes_into_the_next_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "GATHER_SECONDS", 60.0)
+    commits = Commits(monkeypatch)
     broker = await opened(tmp_path)
-    assert await publish(broker, "new") == Position(3, "then")
-    assert [one.data for one in (await broker.history("news")).publications] == [b'"old"', b"new"]
+
+    async def talk(turns: int) -> None:
+        for number in range(10):
+            await publish(broker, str(number))
+            # A network between a client and the server.
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as talkers:
+        for turns in range(4):
+            talkers.create_task(talk(turns))
+    assert commits.sizes == [4] * 10
+    await broker.close()
+
+
+async def test_a_commit_does_not_wait_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "GATHER_SECONDS", 0.0)
+    commits = Commits(monkeypatch)
+    broker = await opened(tmp_path)
+
+    async def talk(turns: int) -> None:
+        for number in range(10):
+            await publish(broker, str(number))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as talkers:
+        for turns in (0, 4):
+            talkers.create_task(talk(turns))
+    assert len(commits.sizes) > 10
+    await broker.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sched(7) is Linux's")
+async def test_the_writer_leaves_the_processor_to_the_loop(tmp_path: Path) -> None:
+    broker = await opened(tmp_path)
+    (writer,) = [thread for thread in threading.enumerate() if thread.name == "channels-write"]
+    await publish(broker, "a")
+    assert os.sched_getscheduler(writer.native_id or 0) == os.SCHED_BATCH
+    assert os.sched_getscheduler(threading.get_native_id()) == os.SCHED_OTHER
     await broker.close()
 
 

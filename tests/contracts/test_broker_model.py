@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 RUNS: Counter[str] = Counter()
 """Histories compared, by machine."""
 CHANNELS = st.sampled_from(["a", "b"])
-KEEPS = st.sampled_from([None, Keep(1, 60), Keep(3, 60), Keep(5, 10)])
+KEEPS = st.sampled_from([None, Keep(1, 60), Keep(3, 60), Keep(5, 10), Keep(100, 60)])
 KEYS = st.sampled_from(["", "", "k1", "k2"])
 
 
@@ -74,6 +74,10 @@ class Model:
         return [text for _, text in (found if limit == NO_LIMIT else found[:limit])]
 
 
+def channel_of(delivery: tuple[str, int, str]) -> str:
+    return delivery[0]
+
+
 class AgainstModel(RuleBasedStateMachine):
     """The rules; what is compared is every answer, every delivery, and that epochs last as long as they must."""
 
@@ -100,27 +104,35 @@ class AgainstModel(RuleBasedStateMachine):
     def kept(self, channel: str, keep: Keep | None) -> Keep | None:
         return keep
 
-    async def ask(self, channel: str, draft: Draft, keep: Keep | None, key: str) -> Published:
-        return await self.broker.publish(channel, draft, keep, key)
+    async def ask(self, drafts: list[tuple[str, Draft, Keep | None, str]]) -> list[Published]:
+        promises = [self.broker.publish(*draft) for draft in drafts]
+        return [await promise for promise in promises]
 
     def deliver(self, channel: str, publication: Publication, position: Position) -> None:
         self.delivered.append((channel, publication.offset, publication.data.decode()))
 
-    @rule(channel=CHANNELS, keep=KEEPS, key=KEYS)
-    def publish(self, channel: str, keep: Keep | None, key: str) -> None:
-        self.count += 1
-        now, text = self.clock.wall(), str(self.count)
-        kept = self.kept(channel, keep)
-        published = self.loop.run_until_complete(self.ask(channel, Draft(text.encode(), now), kept, key))
-        assert published.position.offset == self.model.publish(channel, text, keep, key, now)
-        assert self.delivered == self.model.delivered
-        if keep and not published.repeated:
-            self.check_epoch(channel, published.position.epoch)
+    @rule(asked=st.lists(st.tuples(CHANNELS, KEEPS, KEYS), min_size=1, max_size=4), times=st.sampled_from([1, 1, 40]))
+    def publish(self, asked: list[tuple[str, Keep | None, str]], times: int) -> None:
+        """Publish at once: what one commit takes, and lies together, is many publications of several channels."""
+        now = self.clock.wall()
+        numbered = [(*one, str(self.count + number)) for number, one in enumerate(asked * times)]
+        self.count += len(numbered)
+        drafts = [
+            (channel, Draft(text.encode(), now), self.kept(channel, keep), key) for channel, keep, key, text in numbered
+        ]
+        published = self.loop.run_until_complete(self.ask(drafts))
+        offsets = [self.model.publish(channel, text, keep, key, now) for channel, keep, key, text in numbered]
+        assert [one.position.offset for one in published] == offsets
+        # Between channels no order is promised.
+        assert sorted(self.delivered, key=channel_of) == sorted(self.model.delivered, key=channel_of)
+        for (channel, keep, _, _), one in zip(numbered, published, strict=True):
+            if keep and not one.repeated:
+                self.check_epoch(channel, one.position.epoch)
 
     @rule(
         channel=CHANNELS,
-        since=st.none() | st.integers(0, 8),
-        limit=st.sampled_from([NO_LIMIT, 0, 1, 2]),
+        since=st.none() | st.integers(0, 8) | st.integers(0, 400),
+        limit=st.sampled_from([NO_LIMIT, 0, 1, 2, 50]),
         reverse=st.booleans(),
     )
     def read(self, channel: str, since: int | None, limit: int, *, reverse: bool) -> None:
