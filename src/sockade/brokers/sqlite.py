@@ -45,8 +45,6 @@ TURNS = 6
 """Turns of the loop between two commits. It takes some for answers to go out and for what comes of them to come in."""
 GATHER_SECONDS = 0.003
 """They take no longer than this; each is some microseconds where there is nothing to do."""
-
-
 ANSWERS = 16
 """Histories given out in one turn of the loop."""
 
