@@ -12,9 +12,10 @@ from sockade.errors import StorageError, UsageError
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Identity
 from sockade.messaging.application import Sockade
-from sockade.messaging.broker import Draft, Keep, Position, Publication
+from sockade.messaging.broker import Draft, Keep, Position, Publication, Published
 from sockade.messaging.channel_protocol import CONNECT_SECONDS
 from sockade.messaging.promise import Promise
+from sockade.messaging.publishing import UNANSWERED
 from sockade.messaging.subscribing import SUBSCRIPTIONS
 from sockade.messaging.types import History
 from sockade.protocol.reasons import Reason
@@ -328,6 +329,32 @@ async def test_a_failing_broker_is_an_error_and_never_an_answer(house: House, mo
         assert answer["error"] == {"code": 100, "message": "internal server error", "temporary": True}
     assert house.node.present("room:a") == {}
     assert talk.closed is None
+
+
+async def test_what_a_client_publishes_beyond_what_may_wait_for_the_disk_waits_as_well(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = await house.enter()
+    waiting: list[Promise[Published]] = []
+
+    def slow(*_: object) -> Promise[Published]:
+        waiting.append(Promise())
+        return waiting[-1]
+
+    monkeypatch.setattr(house.broker, "publish", slow)
+    before = len(talk.heard())
+    for number in range(UNANSWERED + 5):
+        command = {"id": 1_000 + number, "publish": {"channel": "room:a", "data": {"text": "x"}}}
+        talk.transport.connection.receive(json.dumps(command))
+        house.room.clock.step(1)
+    await house.room.turn()
+    assert (len(waiting), len(talk.heard())) == (UNANSWERED, before)
+    # Each answer makes room for one.
+    for answered in range(5):
+        waiting[answered].resolve(Published(Position(1 + answered, "e")))
+        await house.room.turn()
+        assert len(waiting) == UNANSWERED + 1 + answered
+    assert [one["id"] for one in talk.heard()[before:]] == [1_000 + number for number in range(5)]
 
 
 async def test_the_application_publishes_without_a_right(house: House) -> None:

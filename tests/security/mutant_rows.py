@@ -35,6 +35,7 @@ CLIENT = "tests/messaging/test_client.py"
 FOREIGN_PAGES = "tests/e2e/test_foreign_pages.py"
 LOGS = "tests/telemetry/test_logs.py"
 AUDIT = "tests/telemetry/test_audit.py"
+BLOCKS = "tests/brokers/test_blocks.py"
 WRITER = "tests/brokers/test_writer.py"
 DURABILITY = "tests/security/test_durability.py"
 
@@ -777,6 +778,41 @@ DURABLE: tuple[Row, ...] = (
         '"PRAGMA wal_checkpoint(TRUNCATE)"',
         '"SELECT 0, 0, 0"',
         f"{DURABILITY} -k sync-lost",
+    ),
+    (
+        "not reading what is over",
+        "brokers/blocks.py",
+        "        if expires_at > now\n",
+        "        if True\n",
+        f"{BLOCKS} -k over_is_not_read",
+    ),
+    (
+        "not reading what is beyond the size",
+        "brokers/blocks.py",
+        "if one.offset > after]",
+        "if one.offset > 0]",
+        f"{BLOCKS} -k over_the_size",
+    ),
+    (
+        "deleting what is beyond the size",
+        "brokers/schema.py",
+        "    DELETE FROM blocks WHERE channel = new.channel AND last <= new.trim;\n",
+        "",
+        f"{BLOCKS} -k over_the_size",
+    ),
+    (
+        "publishes that wait for the disk",
+        "messaging/publishing.py",
+        "    if client.unanswered >= UNANSWERED:\n",
+        "    if False:\n",
+        f"{CLIENT} -k waits_as_well",
+    ),
+    (
+        "answering others though one cannot hear",
+        "messaging/promise.py",
+        "            except Exception:\n",
+        "            except KeyError:\n",
+        "tests/messaging/test_promise.py -k fails",
     ),
 )
 
