@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PASSWORD = "correct horse battery"
 START_SECONDS = 60
 LOG_SECONDS = 5
+LAST_LOG = 10_000
+"""Characters of the log that are shown of a server that did not end."""
 ROOMY = (
     "connections_per_address = 5000\nconnections_per_user = 5000\nhandshakes_per_minute = 100000\n"
     "messages_per_second = 1000\nmessage_burst = 1000\n"
@@ -80,7 +82,7 @@ class RunningServer:
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), self.module_path]))
         untraced = {} if self.traced else {"COVERAGE_PROCESS_CONFIG": ""}
-        return {**os.environ, **untraced, "PYTHONPATH": path, "NO_COLOR": "1"}
+        return {**os.environ, **untraced, "PYTHONPATH": path, "NO_COLOR": "1", "PYTHONFAULTHANDLER": "1"}
 
     def init(self) -> None:
         """Run `sockade init`, which makes the API key."""
@@ -140,7 +142,13 @@ class RunningServer:
         """End the process with a signal and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(seconds)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            # Where each thread is, by faulthandler, stands behind the log.
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(seconds)
+            raise AssertionError(f"the server did not end: {self.log_text[-LAST_LOG:]}") from None
 
     def kill(self) -> None:
         """End the process at once, if it was ever started."""
