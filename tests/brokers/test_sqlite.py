@@ -153,6 +153,14 @@ class Commits:
         monkeypatch.setattr(StreamFile, "commit", counted)
 
 
+async def talk(broker: SqliteBroker, turns: int) -> None:
+    """Publish ten times, each some turns of the loop after the last was answered, as over a network."""
+    for number in range(10):
+        await publish(broker, str(number))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+
 async def test_what_those_publish_next_who_were_answered_goes_into_the_next_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,16 +168,7 @@ async def test_what_those_publish_next_who_were_answered_goes_into_the_next_comm
     commits = Commits(monkeypatch)
     broker = await opened(tmp_path)
 
-    async def talk(turns: int) -> None:
-        for number in range(10):
-            await publish(broker, str(number))
-            # A network between a client and the server.
-            for _ in range(turns):
-                await asyncio.sleep(0)
-
-    async with asyncio.TaskGroup() as talkers:
-        for turns in range(4):
-            talkers.create_task(talk(turns))
+    await asyncio.gather(*(talk(broker, turns) for turns in range(4)))
     assert commits.sizes == [4] * 10
     await broker.close()
 
@@ -179,23 +178,16 @@ async def test_a_commit_does_not_wait_for_long(tmp_path: Path, monkeypatch: pyte
     commits = Commits(monkeypatch)
     broker = await opened(tmp_path)
 
-    async def talk(turns: int) -> None:
-        for number in range(10):
-            await publish(broker, str(number))
-            for _ in range(turns):
-                await asyncio.sleep(0)
-
-    async with asyncio.TaskGroup() as talkers:
-        for turns in (0, 4):
-            talkers.create_task(talk(turns))
+    await asyncio.gather(*(talk(broker, turns) for turns in (0, 4)))
     assert len(commits.sizes) > 10
     await broker.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sched(7) is Linux's")
 async def test_the_writer_leaves_the_processor_to_the_loop(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     broker = await opened(tmp_path)
-    (writer,) = [thread for thread in threading.enumerate() if thread.name == "channels-write"]
+    (writer,) = [thread for thread in set(threading.enumerate()) - before if thread.name == "channels-write"]
     await publish(broker, "a")
     assert os.sched_getscheduler(writer.native_id or 0) == os.SCHED_BATCH
     assert os.sched_getscheduler(threading.get_native_id()) == os.SCHED_OTHER

@@ -49,6 +49,22 @@ async def test_who_awaits_gets_the_answer_or_its_error() -> None:
         await Promise[int](StorageError("disk full"))
 
 
+async def test_an_answer_is_heard_by_all_who_wait_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(answer: int | StorageError) -> None:
+        raise ValueError("cannot hear")
+
+    heard: list[int | StorageError] = []
+    promise: Promise[int] = Promise()
+    promise.then(fail)
+    promise.then(heard.append)
+    waiting = [asyncio.ensure_future(answer_of(promise)) for _ in range(2)]
+    await asyncio.sleep(0)
+    promise.resolve(1)
+    assert heard == [1]
+    assert await asyncio.gather(*waiting) == [1, 1]
+    assert "cannot hear" in caplog.text
+
+
 async def test_who_leaves_is_not_waited_for() -> None:
     promise: Promise[int] = Promise()
     waiting = asyncio.ensure_future(answer_of(promise))

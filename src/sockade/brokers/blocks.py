@@ -6,6 +6,7 @@ has the last one's offset. On the disk it is MessagePack.
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,7 +15,9 @@ from sockade.messaging.broker import META_SECONDS, History, Position, Publicatio
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
+
+    Blocks = Generator[list[Publication], None, None]
 
 Kept = tuple[bytes, float, float, bytes | None, bytes | None]
 """One publication in a block: data, when it was published, when it is over (both POSIX seconds), info, tags."""
@@ -71,24 +74,24 @@ def read(
                 blocks = _newest_first(connection, channel, floor, since if since is not None else top + 1, now)
             else:
                 blocks = _oldest_first(connection, channel, max(floor, since or 0), now)
-            for block in blocks:
-                found += block
-                if 0 < limit <= len(found):
-                    del found[limit:]
-                    break
+            # A look that is not ended would keep the log from being copied.
+            with closing(blocks):
+                for block in blocks:
+                    found += block
+                    if 0 < limit <= len(found):
+                        del found[limit:]
+                        break
         return History(found, Position(top, epoch))
     finally:
         connection.execute("COMMIT")
 
 
-def _oldest_first(connection: sqlite3.Connection, channel: str, after: int, now: float) -> Iterator[list[Publication]]:
+def _oldest_first(connection: sqlite3.Connection, channel: str, after: int, now: float) -> Blocks:
     for last, content in connection.execute(OLDEST_FIRST, (channel, after, now)):
         yield [one for one in _publications(last, content, now) if one.offset > after]
 
 
-def _newest_first(
-    connection: sqlite3.Connection, channel: str, after: int, before: int, now: float
-) -> Iterator[list[Publication]]:
+def _newest_first(connection: sqlite3.Connection, channel: str, after: int, before: int, now: float) -> Blocks:
     for last, content in connection.execute(NEWEST_FIRST, (channel, after, before + BLOCK, now)):
         yield [one for one in reversed(_publications(last, content, now)) if after < one.offset < before]
 

@@ -20,7 +20,7 @@ logger = logging.getLogger("sockade.channels")
 
 
 class Promise(Generic[T]):
-    """An answer that one listener hears: who awaits it, or is called with it.
+    """An answer that is heard by who awaits it, or is called with it.
 
     It is a future without a turn of the loop: whoever answers calls the listener at once.
     """
@@ -33,10 +33,12 @@ class Promise(Generic[T]):
 
     def then(self, hear: Callable[[T | StorageError], object]) -> None:
         """Call `hear` with the answer: now if it is there."""
-        if self._answer is _NOTHING:
+        if self._answer is not _NOTHING:
+            hear(self._answer)
+        elif self._hear is None:
             self._hear = hear
         else:
-            hear(self._answer)
+            self._hear = functools.partial(_both, self._hear, hear)
 
     def resolve(self, answer: T | StorageError) -> None:
         """Answer. What the listener raises is logged: others wait for their answers."""
@@ -57,6 +59,13 @@ class Promise(Generic[T]):
         if isinstance(self._answer, StorageError):
             raise self._answer
         return self._answer
+
+
+def _both(first: Callable[[Any], object], second: Callable[[Any], object], answer: object) -> None:
+    try:
+        first(answer)
+    finally:
+        second(answer)
 
 
 def _wake(future: asyncio.Future[None], _: object) -> None:
