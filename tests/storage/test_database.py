@@ -3,12 +3,15 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from sockade.errors import StartError, StorageError
+from sockade.storage import database as module
 from sockade.storage.database import Database, file_of, parse_url
 from sockade.storage.migrate import migrate
 from sockade.storage.tables import METADATA
@@ -180,6 +183,64 @@ async def test_a_closed_database_is_an_error(tmp_path: Path) -> None:
         await database.users.everyone()
     with pytest.raises(StorageError, match="closed"):
         await database.users.add(user())
+
+
+class SlowDisk:
+    """Holds up a statement for as long as a test likes."""
+
+    def __init__(self) -> None:
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def wait(self) -> None:
+        self.asked.set()
+        self.answers.wait(30)
+
+    async def ask(self, database: Database) -> asyncio.Task[None]:
+        """Return a task that is within a statement."""
+        task = asyncio.create_task(self._ask(database))
+        assert await asyncio.to_thread(self.asked.wait, 30)
+        return task
+
+    async def _ask(self, database: Database) -> None:
+        async with database.reading() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            await driver.create_function("wait", 0, self.wait)
+            await connection.execute(text("SELECT wait()"))
+
+
+@pytest.fixture
+def slow_disk() -> Iterator[SlowDisk]:
+    disk = SlowDisk()
+    yield disk
+    disk.answers.set()
+
+
+async def test_closing_waits_for_who_was_cancelled_within_a_statement(tmp_path: Path, slow_disk: SlowDisk) -> None:
+    """The end of a loop cancels every task, and aiosqlite never comes back from being cancelled twice in its close."""
+    database = await Database.open(tmp_path)
+    asking = await slow_disk.ask(database)
+    asking.cancel()
+    closing = asyncio.create_task(database.close())
+    await asyncio.sleep(0.1)
+    assert not closing.done()
+    slow_disk.answers.set()
+    await closing
+    assert asking.cancelled()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_closing_waits_for_a_disk_that_hangs_no_longer_than_it_may(
+    tmp_path: Path, slow_disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.1)
+    database = await Database.open(tmp_path)
+    asking = await slow_disk.ask(database)
+    async with asyncio.timeout(20):
+        await database.close()
+    assert not asking.done()
+    asking.cancel()
+    slow_disk.answers.set()
+    await asyncio.wait([asking])
 
 
 async def test_another_process_writes_to_the_same_file(tmp_path: Path) -> None:

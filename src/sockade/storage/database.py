@@ -7,10 +7,11 @@ as `StorageError`, without the values of the statement.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 FILE_NAME = "sockade.db"
 BUSY_MILLISECONDS = 5_000
 """How long a writer waits for another process's transaction."""
+CLOSE_SECONDS = 2 * BUSY_MILLISECONDS / 1_000
+"""How long closing waits for statements that are under way."""
 READERS = 4
 SETTLED_SECONDS = 10.0
 """How long ago the last write must be: a commit can be read only when the disk has it, which may take a while, and a
@@ -54,6 +57,8 @@ class Database:
         self._writers = writers
         self._files = (file, file.with_name(f"{file.name}-wal")) if file is not None else ()
         self._closed = False
+        self._uses = 0
+        self._unused = asyncio.Event()
         self.users = SqlUsers(self)
         self.sessions = SqlSessions(self)
         self.revocations = SqlRevocations(self)
@@ -82,8 +87,17 @@ class Database:
         return database
 
     async def close(self) -> None:
-        """Close every connection. What is asked afterwards raises `StorageError`."""
+        """Close every connection, once nobody uses one. What is asked afterwards raises `StorageError`.
+
+        Who was cancelled within a statement leaves when its connection is closed. Were it cancelled once more before
+        that, as every task is at the end of a loop, aiosqlite would wait for a thread that has ended, for ever.
+        """
         self._closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while self._uses:
+                    self._unused.clear()
+                    await self._unused.wait()
         await self._readers.dispose()
         await self._writers.dispose()
 
@@ -101,31 +115,43 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Return a connection for single statements that change nothing."""
-        with self._guarded():
+        with Use(self):
             async with self._readers.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Return a connection in a transaction, committed at the end, rolled back by an exception."""
-        with self._guarded():
+        with Use(self):
             async with self._writers.begin() as connection:
                 yield connection
 
-    def _guarded(self) -> Translating:
+    def enter(self) -> None:
+        """Count somebody in. Raises `StorageError` where it is closed."""
         if self._closed:
             raise StorageError("the database is closed")
-        return Translating()
+        self._uses += 1
+
+    def leave(self) -> None:
+        """Count somebody out."""
+        self._uses -= 1
+        if not self._uses:
+            self._unused.set()
 
 
-class Translating:
-    """Turns a driver's exception into `StorageError`."""
+class Use:
+    """Somebody who uses a database, from `with` on; a driver's exception leaves as `StorageError`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def __enter__(self) -> None:
-        """Begin."""
+        """Come in. Raises `StorageError` where it is closed."""
+        self._database.enter()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Raise `StorageError` in the place of a driver's exception."""
+        """Leave, and raise `StorageError` in the place of a driver's exception."""
+        self._database.leave()
         if isinstance(error, FAILURES):
             cause = getattr(error, "orig", None) or error
             raise StorageError(f"{type(cause).__name__}: {cause}") from error
