@@ -81,15 +81,21 @@ class Rig:
         self.make_door: Any = server.door()
         self.errors: list[str] = []
 
-    async def exchange(self, chunks: list[bytes], *, proxy: bool = False) -> bytes:
-        """Give a new connection some bytes, and return all it wrote by the time it rests or is gone."""
+    def connect(self, *, proxy: bool = False) -> Wire:
+        """Return the transport of a new connection."""
         listener, loop = self.server.listener, self.server.loop
         address = PROXY if proxy else CLIENT
         peer = Peer(listener, ConnectionId("fuzz"), address, loop.time(), is_proxy=proxy)
         listener._peers.add(peer)
         wire = Wire(loop)
-        wire.protocol = door = self.make_door(peer)
-        door.connection_made(wire)
+        wire.protocol = self.make_door(peer)
+        wire.protocol.connection_made(wire)
+        return wire
+
+    async def exchange(self, chunks: list[bytes], *, proxy: bool = False) -> bytes:
+        """Give a new connection some bytes, and return all it wrote by the time it rests or is gone."""
+        wire = self.connect(proxy=proxy)
+        door = wire.protocol
         for chunk in chunks:
             if not wire.closing and wire.reading:
                 wire.protocol.data_received(chunk)

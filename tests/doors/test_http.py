@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import time
@@ -9,11 +10,14 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
+from fuzz.server import rig
 
 from tests.light import text_frame
 from tests.running import read_all
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.running import RunningServer
 
 HOST = b"Host: localhost\r\n"
@@ -196,3 +200,27 @@ def test_health_and_readiness(server: RunningServer) -> None:
     ready = server.http("GET", "/readyz").json
     assert ready["status"] == "ready"
     assert any("connections_per_address" in line for line in ready["weakened"])
+
+
+async def test_who_decides_is_cancelled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have to leave the database, and would never be done if it was cancelled while it does."""
+    left: list[bool] = []
+
+    async def decide(_handshake: object) -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            left.append(False)
+            await asyncio.sleep(0)
+            left[-1] = True
+
+    async with rig(tmp_path) as made:
+        monkeypatch.setattr(made.server.admission, "decide", decide)
+        wire = made.connect()
+        wire.protocol.data_received(b"GET / HTTP/1.1\r\n" + UPGRADE + b"\r\n")
+        await asyncio.sleep(0)
+        wire.protocol.eof_received()
+        wire.close()
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0)
+    assert left == [True]

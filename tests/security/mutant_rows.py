@@ -124,6 +124,13 @@ HANDSHAKE: tuple[Row, ...] = (
         f"{HEADS} -k over_its_size",
     ),
     (
+        "one cancellation of what decides",
+        "doors/http.py",
+        "deciding, self._deciding = self._deciding, None",
+        "deciding = self._deciding",
+        f"{HTTP} -k cancelled_once",
+    ),
+    (
         "bytes before the 101",
         "doors/http.py",
         "if len(self._early) > EARLY_BYTES and",

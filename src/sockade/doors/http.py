@@ -123,13 +123,11 @@ class HttpDoor(HttpToolsProtocol):
             self._count(len(data))
 
     def eof_received(self) -> None:
-        if self._deciding is not None:
-            self._deciding.cancel()
+        self._stop_deciding()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect(math.inf, math.inf)
-        if self._deciding is not None:
-            self._deciding.cancel()
+        self._stop_deciding()
         self._peer.gone()
         super().connection_lost(exc)
 
@@ -311,12 +309,17 @@ class HttpDoor(HttpToolsProtocol):
             decision = opened
         self._turn_away(handshake, decision)
 
+    def _stop_deciding(self) -> None:
+        """Cancel what decides, once: it may have to leave the database, and must not be cancelled while it does."""
+        deciding, self._deciding = self._deciding, None
+        if deciding is not None:
+            deciding.cancel()
+
     def _keep_early(self, data: bytes) -> None:
         """Keep frames that came before the 101: dispatched after admission, not lost, and not many."""
         self._early += data
         if len(self._early) > EARLY_BYTES and self._handshake is not None and not self.transport.is_closing():
-            if self._deciding is not None:
-                self._deciding.cancel()
+            self._stop_deciding()
             self._turn_away(self._handshake, Refuse(Reason.BAD_REQUEST, "too many bytes before the 101"))
 
     def _turn_away(self, handshake: Handshake, refusal: Refuse) -> None:
@@ -361,8 +364,7 @@ class HttpDoor(HttpToolsProtocol):
             record_refusal(self._audit, refusal, self._peer.id, self._peer.client)
             self.transport.abort()
         elif self._phase is not Phase.IDLE:
-            if self._deciding is not None:
-                self._deciding.cancel()
+            self._stop_deciding()
             self._refuse(Refuse(Reason.HEAD_TIMEOUT, "request incomplete at its deadline"), LATE_SECONDS)
         elif self.transport.get_write_buffer_size():
             self._expect(now + DRAIN_LOOK_SECONDS)
