@@ -232,6 +232,21 @@ async def test_what_comes_while_history_is_read_is_neither_lost_nor_doubled(
     assert [push["pub"]["data"]["text"] for push in bob.pushes("pub")] == ["4"]
 
 
+async def test_a_delivery_that_fails_costs_no_answer_and_is_a_gap_for_who_missed_it(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ada, bob = await house.enter(), await house.enter("bob")
+    for talk in (ada, bob):
+        await talk.ask("subscribe", channel="room:a")
+    with monkeypatch.context() as broken:
+        broken.setattr("sockade.messaging.node.to_pub", None)
+        assert await ada.ask("publish", channel="room:a", data={"text": "1"}) == {"publish": {}}
+    assert "could not be delivered" in caplog.text
+    assert await ada.ask("publish", channel="room:a", data={"text": "2"}) == {"publish": {}}
+    for talk in (ada, bob):
+        assert [push["unsubscribe"]["code"] for push in talk.pushes("unsubscribe")] == [2500]
+
+
 async def test_a_gap_is_insufficient_state_and_an_old_publication_nothing(house: House) -> None:
     talk = await house.enter()
     await talk.ask("subscribe", channel="room:a")

@@ -193,7 +193,16 @@ class Node:
         return self.broker.publish(match.name, draft, match.channel.keep if keep else None, key)
 
     def deliver(self, channel: str, publication: Publication, position: Position) -> None:
-        """Give a publication to every subscriber of this process: what the broker calls back."""
+        """Give a publication to every subscriber of this process: what the broker calls back. It raises nothing.
+
+        Whoever does not hear it, because something failed before their turn, finds a gap at the next one.
+        """
+        try:
+            self._deliver(channel, publication, position)
+        except Exception:
+            logger.exception("a publication could not be delivered to everyone")
+
+    def _deliver(self, channel: str, publication: Publication, position: Position) -> None:
         if channel in self._listeners:
             self._tell(self._listeners[channel], publication)
         members = self.members.get(channel)
