@@ -123,6 +123,8 @@ def test_application_is_found_in_the_working_directory(module: Any) -> None:
         ("x =", "broken_one:app", "cannot be imported: SyntaxError: invalid syntax"),
         ("\nraise ValueError('one\\ntwo')", "broken_one:app", "ValueError: one ("),
         ("assert False", "broken_one:app", "cannot be imported: AssertionError ("),
+        ("from sockade import *\n\nSockade().endpoint('no')", "broken_one:app", "imported: endpoint path 'no' must"),
+        ("from sockade import *\n\nSockade().endpoint('no')", "broken_one:app", "broken_one.py, line 3)"),
     ],
 )
 def test_a_wrong_application_is_one_sentence(module: Any, text: str, target: str, told: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sockade.errors import RejectedError, UsageError
 from sockade.guard.handshake import Refuse
-from sockade.guard.identity import Grant, Identity
+from sockade.guard.identity import Grant, Identity, SessionId
 from sockade.messaging.broker import Position, Publication
 from sockade.messaging.node import HELD_PUBLICATIONS, POSITION_CHECK_SECONDS
 from sockade.messaging.types import History
@@ -148,6 +148,29 @@ async def test_rights_that_are_taken_away_end_subscriptions_at_once(house: House
     await other.ask("publish", channel="guests", data=1)
     await other.ask("publish", channel="news", data=2)
     assert [one["channel"] for one in guest.pushes("pub")] == ["news"]
+
+
+async def test_rights_that_cannot_be_told_after_a_renewal_close_that_connection_alone(house: House) -> None:
+    """Whoever was heard with the rights of before would be heard with rights that may be gone."""
+    ada, bob = await house.enter(session="s"), await house.enter(session="s")
+    asked: list[str] = []
+
+    class Fickle:
+        def may_subscribe(self, identity: Identity) -> bool:
+            asked.append(identity.role)
+            if asked[1:] == ["guest"]:
+                raise RuntimeError("the application's own database is away")
+            return True
+
+    house.app.channel("fickle")(Fickle)
+    await ada.ask("subscribe", channel="fickle")
+    asked.clear()
+    await bob.ask("subscribe", channel="fickle")
+    house.room.hub.renew_session(Identity("ada", role="guest", session=SessionId("s")), 300)
+    await house.room.turn()
+    assert asked == ["user", "guest", "guest"]
+    assert {ada.closed, bob.closed} == {None, DisconnectCode.INTERNAL}
+    assert [str(error) for error in house.room.errors] == ["the application's own database is away"]
 
 
 async def test_recovery_and_history_ask_for_the_rights_of_now(house: House) -> None:

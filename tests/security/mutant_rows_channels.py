@@ -5,6 +5,7 @@ from __future__ import annotations
 COMMANDS = "tests/protocol/test_commands.py"
 CLIENT = "tests/messaging/test_client.py"
 SUBSCRIBING = "tests/messaging/test_subscribing.py"
+HANDLERS = "tests/messaging/test_handlers.py"
 CONTROL = "tests/messaging/test_control.py"
 GRANTS = "tests/identity/test_grants.py"
 FIRST_MESSAGE = "tests/security/test_first_message.py"
@@ -33,6 +34,34 @@ CHANNELS: tuple[Row, ...] = (
         "match is not None and match.may_subscribe(self.connection.identity) else None",
         "match is not None else None",
         f"{CLIENT} -k 'forbidden or taken_away'",
+    ),
+    (
+        "misspelt right",
+        "messaging/handlers.py",
+        'if name not in calls and name.startswith(("on", "may")):',
+        "if False:",
+        HANDLERS,
+    ),
+    (
+        "asynchronous right",
+        "messaging/handlers.py",
+        "if not call.awaited and inspect.iscoroutinefunction(function):",
+        "if False:",
+        HANDLERS,
+    ),
+    (
+        "right that turns out to be asynchronous",
+        "messaging/channels.py",
+        "if inspect.isawaitable(answer):",
+        "if False:",
+        HANDLERS,
+    ),
+    (
+        "rights that cannot be told",
+        "messaging/connection.py",
+        "                self.hub.report(self, error)\n                self.close(CloseCode.INTERNAL",
+        "                self.hub.report(self, error)\n                (CloseCode.INTERNAL",
+        f"{SUBSCRIBING} -k cannot_be_told",
     ),
     (
         "right to publish",

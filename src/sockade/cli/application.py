@@ -5,10 +5,15 @@ import operator
 import os
 import sys
 import traceback
+from pathlib import Path
 from types import ModuleType
 
+import sockade
 from sockade import Sockade
 from sockade.errors import UsageError
+
+OUR_OWN = ("<", f"{Path(sockade.__file__).parent}{os.sep}")
+"""Where frames are that say nothing of what is wrong with an application."""
 
 
 def load_application(target: str) -> Sockade:
@@ -49,8 +54,10 @@ def _module(name: str) -> ModuleType:
 
 
 def _told(error: Exception) -> str:
-    text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".rstrip(": ")
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    text = str(error).splitlines()[0] if str(error) else ""
+    if not isinstance(error, UsageError):  # whose sentences stand by themselves
+        text = f"{type(error).__name__}: {text}".rstrip(": ")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(OUR_OWN)]
     if frames and not isinstance(error, SyntaxError):
         text += f" ({frames[-1].filename}, line {frames[-1].lineno})"
     return text

@@ -13,6 +13,7 @@ from sockade.guard.messages import MessageRules
 from sockade.guard.rates import Rate
 from sockade.messaging.channels import Channels, declared_by
 from sockade.messaging.endpoint import Endpoint, Procedure, read_schema
+from sockade.messaging.handlers import Call, check, methods
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 L = TypeVar("L", bound="Listener")
 F = TypeVar("F", bound="Callable[..., Awaitable[Any]]")
-CALLBACKS = ("on_open", "on_message", "on_close", "on_error")
+CALLBACKS = {
+    "on_open": Call(("connection",)),
+    "on_message": Call(("connection", "message")),
+    "on_close": Call(("connection",)),
+    "on_error": Call(("connection", "error")),
+}
+ANSWER = Call(("connection", "data"))
+HEAR = Call(("data", "user"), awaited=False)
 
 
 class Sockade:
@@ -73,8 +81,8 @@ class Sockade:
             binary: whether binary messages are accepted too; without it they close the connection with 1003.
 
         Raises:
-            UsageError: the path is malformed or taken, no callback is defined, both `message` and `schema` are
-                given, or the schema cannot be read or is refused.
+            UsageError: the path is malformed or taken, no callback is defined or one cannot be called, both `message`
+                and `schema` are given, or the schema cannot be read or is refused.
         """
         if not path.startswith("/") or "?" in path or "#" in path or not path.isascii():
             raise UsageError(f"endpoint path {path!r} must begin with / and hold no query, fragment or non-ASCII text")
@@ -86,7 +94,7 @@ class Sockade:
 
         def register(handler: C) -> C:
             instance = handler() if isinstance(handler, type) else handler
-            callbacks: dict[str, Any] = {name: getattr(instance, name, None) for name in CALLBACKS}
+            callbacks = methods(f"the endpoint at {path!r}", instance, CALLBACKS)
             if not any(callbacks.values()):
                 raise UsageError(f"the endpoint at {path!r} defines none of {', '.join(CALLBACKS)}")
             self.endpoints[path] = Endpoint(path, rules, **callbacks)
@@ -125,7 +133,7 @@ class Sockade:
             messages_per_second: what one user may publish in one channel, after a burst of `message_burst`.
 
         Raises:
-            UsageError: the pattern is malformed.
+            UsageError: the pattern is malformed, or a method is misspelt or cannot be called.
         """
 
         def register(handler: C) -> C:
@@ -153,13 +161,14 @@ class Sockade:
         What is returned is the answer; RejectedError becomes an error reply.
 
         Raises:
-            UsageError: the name is taken, or the function does not take two arguments.
+            UsageError: the name is taken, or the function cannot be called so.
         """
 
         def register(function: F) -> F:
+            if name in self.procedures:
+                raise UsageError(f"the procedure {name!r} is there already")
+            check(f"the procedure {name!r}", function, ANSWER)
             parameters = list(inspect.signature(function).parameters)
-            if name in self.procedures or len(parameters) != 2:
-                raise UsageError(f"the procedure {name!r} is there already, or does not take (connection, data)")
             self.procedures[name] = Procedure(function, annotated(function, parameters[1]))
             return function
 
@@ -170,16 +179,25 @@ class Sockade:
 
         It is called on this node after the publication is kept; `user` is empty for what no client has published.
         It must not wait. What it raises is logged, and costs nobody anything.
+
+        Raises:
+            UsageError: the function cannot be called so.
         """
 
         def register(function: L) -> L:
+            check(f"what listens to {channel!r}", function, HEAR)
             self.listeners[channel] = function
             return function
 
         return register
 
     def on_send(self, function: F) -> F:
-        """Let `async def take(connection, data)` have what clients send without expecting an answer."""
+        """Let `async def take(connection, data)` have what clients send without expecting an answer.
+
+        Raises:
+            UsageError: the function cannot be called so.
+        """
+        check("what takes messages", function, ANSWER)
         self.send_handler = function
         return function
 

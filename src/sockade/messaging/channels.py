@@ -7,6 +7,7 @@ Declarations come from application code and from `[channels.NAME]` of the settin
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,7 @@ from sockade.guard.rates import Allowances, Rate
 from sockade.guard.rights import EVERYONE, OWNER, USER_VARIABLE, has_any
 from sockade.messaging.broker import Keep
 from sockade.messaging.endpoint import read_schema
+from sockade.messaging.handlers import Call, methods
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -30,7 +32,15 @@ if TYPE_CHECKING:
     Announced = Literal["off", "connection", "user"]
 
 VARIABLE = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
-HOOKS = ("on_subscribe", "on_publish")
+ASKED = Call(("identity",), awaited=False)
+METHODS = {
+    "may_subscribe": ASKED,
+    "may_publish": ASKED,
+    "may_see_presence": ASKED,
+    "may_see_history": ASKED,
+    "on_subscribe": Call(("connection",)),
+    "on_publish": Call(("connection", "message")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +83,21 @@ class Match:
         """Tell whether an identity may hear this channel; a personal one is heard by its user alone."""
         if self.channel.personal and self.variables[USER_VARIABLE] != identity.user:
             return False
-        return self.channel.may_subscribe(identity, **self.variables)
+        return yes(self.channel.may_subscribe(identity, **self.variables))
 
     def may_publish(self, identity: Identity) -> bool:
         """Tell whether an identity may publish in this channel."""
-        return self.channel.may_publish(identity, **self.variables)
+        return yes(self.channel.may_publish(identity, **self.variables))
 
     def may_see_presence(self, identity: Identity) -> bool:
         """Tell whether an identity that may hear this channel may see who is in it."""
         permits = self.channel.may_see_presence
-        return permits is None or permits(identity, **self.variables)
+        return permits is None or yes(permits(identity, **self.variables))
 
     def may_see_history(self, identity: Identity) -> bool:
         """Tell whether an identity that may hear this channel may read what was published in it."""
         permits = self.channel.may_see_history
-        return permits is None or permits(identity, **self.variables)
+        return permits is None or yes(permits(identity, **self.variables))
 
     def allows(self, user: str, now: float) -> bool:
         """Take one publication out of a user's allowance in this channel; `now` is in monotonic seconds."""
@@ -147,11 +157,15 @@ def declared_by(
     """Return what application code declares: `handler` says who may do what, and may have hooks.
 
     Raises:
-        UsageError: the pattern is malformed.
+        UsageError: the pattern is malformed, or a method is misspelt or cannot be called.
     """
+    fits = compiled(pattern, personal=personal)
+    found = methods(f"the channel {pattern!r}", handler, METHODS, list(fits.groupindex))
+    found["may_subscribe"] = found["may_subscribe"] or anyone
+    found["may_publish"] = found["may_publish"] or nobody
     return Channel(
         pattern=pattern,
-        fits=compiled(pattern, personal=personal),
+        fits=fits,
         keep=Keep(history.size, history.ttl, history.durable) if history is not None else None,
         cache=history is not None and history.latest_only,
         presence=presence,
@@ -160,13 +174,8 @@ def declared_by(
         token=token,
         message=getattr(handler, "message", None),
         schema=None,
-        may_subscribe=getattr(handler, "may_subscribe", anyone),
-        may_publish=getattr(handler, "may_publish", nobody),
-        may_see_presence=getattr(handler, "may_see_presence", None),
-        may_see_history=getattr(handler, "may_see_history", None),
         allowances=Allowances(rate) if rate is not None else None,
-        on_subscribe=getattr(handler, "on_subscribe", None),
-        on_publish=getattr(handler, "on_publish", None),
+        **found,
     )
 
 
@@ -223,6 +232,15 @@ def holders(rights: tuple[str, ...]) -> Permits:
 
 def _holds(rights: tuple[str, ...], identity: Identity, /, **variables: str) -> bool:
     return has_any(rights, identity, variables)
+
+
+def yes(answer: object) -> bool:
+    """Return a right's answer as one. A coroutine, which is true, is none: whoever made it waits for another answer."""
+    if answer is True or answer is False:
+        return answer
+    if inspect.isawaitable(answer):
+        raise UsageError("a right was asked and has to be awaited: it cannot be asynchronous")
+    return bool(answer)
 
 
 def anyone(identity: Identity, **variables: str) -> bool:

@@ -169,7 +169,12 @@ class Connection:
         self._warn_at = expires_at - EXPIRY_NOTICE_SECONDS if self.controls else math.inf
         self.hub.watch(self, self._next_deadline())
         if self.endpoint.on_renew is not None:
-            self.endpoint.on_renew(self)
+            try:
+                self.endpoint.on_renew(self)
+            except Exception as error:  # noqa: BLE001 - whatever the application raises when it is asked for rights
+                # What cannot be told to be permitted is not; and the session's other connections go on.
+                self.hub.report(self, error)
+                self.close(CloseCode.INTERNAL_ERROR, "internal error")
 
     def queue(self, data: bytes) -> None:
         """Put one frame into the outbox, behind what its room has yet to send; it is flushed this tick."""

@@ -53,7 +53,7 @@ class Hub:
         self.now = clock.monotonic()
         """Monotonic seconds, moved on by each sweep: precise enough for every deadline, and free to read."""
         self.connections: set[Connection] = set()
-        self._report = report
+        self.report = report
         self._closed = closed
         self.seen = seen
         """Told of sessions whose connections are used, at most once for each look at their deadlines."""
@@ -81,7 +81,7 @@ class Hub:
         connection.room.add(connection)
         self._index(connection)
         self.watch(connection, connection.check(self.monotonic()))
-        task = connection.inbox.read(run_callbacks(connection, self._report))
+        task = connection.inbox.read(run_callbacks(connection, self.report))
         connection.task = task
         self._tasks.add(task)
         task.add_done_callback(self._ended)

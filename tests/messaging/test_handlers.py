@@ -1,0 +1,139 @@
+"""What applications write: refused when it is declared, if the server could not call it, or never would."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sockade import Sockade
+from sockade.errors import UsageError
+from sockade.guard.identity import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockade import Connection
+
+PATTERN = "room:{name}"
+
+
+async def endpoint_callback(self: object, connection: Connection) -> None:
+    """Do nothing."""
+
+
+def right(self: object, identity: Identity, name: str) -> bool:
+    return False
+
+
+async def slow_right(self: object, identity: Identity, name: str) -> bool:
+    return False
+
+
+async def hook(self: object, connection: Connection, name: str) -> None:
+    """Do nothing."""
+
+
+def plain_hook(self: object, connection: Connection, name: str) -> None:
+    """Do nothing."""
+
+
+def right_without_the_name(self: object, identity: Identity) -> bool:
+    return False
+
+
+def declare(**methods: Any) -> Sockade:
+    app = Sockade()
+    app.channel(PATTERN)(type("Room", (), methods))
+    return app
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ({"may_subscribe": slow_right}, "may_subscribe of the channel 'room:{name}' is not awaited"),
+        ({"may_subscibe": right}, "has may_subscibe, which nothing calls: did you mean may_subscribe"),
+        ({"maySubscribe": right}, "did you mean may_subscribe"),
+        ({"may_moderate": right}, "has may_moderate, which nothing asks; there are may_subscribe"),
+        ({"may_publish": right_without_the_name}, r"may_publish .* must take \(identity, name\)"),
+        ({"on_subscribe": plain_hook}, "is awaited: write it with async def"),
+        ({"on_publish": hook}, r"must take \(connection, message, name\)"),
+        ({"on_subscribed": hook}, "did you mean on_subscribe"),
+        ({"on_timer": hook, "message": None, "helper": 1, "only": 2}, None),
+        ({"may_subscribe": right, "may_publish": right, "on_subscribe": hook}, None),
+    ],
+)
+def test_a_channel_is_refused_if_a_right_would_not_be_asked_as_it_was_meant(
+    method: dict[str, Any], message: str | None
+) -> None:
+    if message is None:
+        assert declare(**method).channels.declared
+        return
+    with pytest.raises(UsageError, match=message):
+        declare(**method)
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({"on_open": right}, "on_open of the endpoint at '/' must take"),
+        ({"on_open": lambda self, connection: None}, "on_open .* is awaited: write it with async def"),
+        ({"onOpen": endpoint_callback}, "has onOpen, which nothing calls: did you mean on_open"),
+        ({"on_open": endpoint_callback, "on_closed": endpoint_callback}, "did you mean on_close"),
+        ({"on_open": endpoint_callback, "may_subscribe": right}, "nothing asks; there are on_open, on_message"),
+    ],
+)
+def test_an_endpoint_is_refused_if_a_callback_could_not_be_called(methods: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Sockade().endpoint("/")(type("Chat", (), methods))
+
+
+def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+def test_what_is_wrapped_is_called_as_what_it_wraps() -> None:
+    app = Sockade()
+    app.endpoint("/")(type("Chat", (), {"on_open": logged(endpoint_callback), "on_close": None}))
+    assert app.endpoints["/"].on_open is not None
+    assert app.endpoints["/"].on_close is None
+
+
+def test_what_does_not_tell_what_it_takes_is_believed() -> None:
+    class Room:
+        may_publish = dict
+
+    app = Sockade()
+    app.channel("room")(Room)
+    assert app.channels.declared
+
+
+def test_functions_that_are_called_are_looked_at_too() -> None:
+    app = Sockade()
+    with pytest.raises(UsageError, match="what listens to 'news' is not awaited"):
+        app.listen("news")(endpoint_callback)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"what takes messages must take \(connection, data\)"):
+        app.on_send(slow_right)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="the procedure 'add' is awaited"):
+        app.rpc("add")(lambda connection, data: None)  # type: ignore[arg-type,return-value]
+
+
+async def test_a_right_that_turns_out_to_be_asynchronous_permits_nobody() -> None:
+    answer = asyncio.get_running_loop().create_future()
+    match = declare(may_subscribe=lambda self, identity, name: answer).channels.find("room:a")
+    assert match is not None
+    with pytest.raises(UsageError, match="cannot be asynchronous"):
+        match.may_subscribe(Identity("ada"))
+
+
+@pytest.mark.parametrize(("answer", "expected"), [(True, True), (False, False), ({"a scope"}, True), ("", False)])
+def test_a_right_answers_with_what_counts_as_yes_or_no(answer: object, expected: bool) -> None:
+    match = declare(may_publish=lambda self, identity, name: answer).channels.find("room:a")
+    assert match is not None
+    assert match.may_publish(Identity("ada")) is expected
