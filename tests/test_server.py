@@ -157,6 +157,43 @@ async def test_sigterm_ends_within_the_limit_though_a_client_does_not_answer(
         assert await asyncio.to_thread(server.stop, signal.SIGTERM, 5) == 0
 
 
+STUBBORN = """
+import asyncio
+
+import sockade.server
+from sockade import Sockade
+
+sockade.server.END_SECONDS = 1
+app = Sockade()
+
+
+@app.endpoint("/")
+class Stubborn:
+    async def on_message(self, connection, message):
+        connection.send("begun")
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                pass
+"""
+
+
+async def test_a_callback_that_takes_no_cancellation_does_not_keep_the_process(
+    start: Start, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "stubborn_under_test.py").write_text(STUBBORN)
+    server = start("[server]\ndrain_seconds = 1\n", "stubborn_under_test:app", module_path=str(folder))
+    token = await asyncio.to_thread(server.token)
+    async with server.connect(token=token) as client:
+        await client.send("hello")
+        assert await asyncio.wait_for(client.recv(), 10) == "begun"
+        assert await asyncio.to_thread(server.stop, signal.SIGTERM, 20) == 0
+    (line,) = [line for line in server.log if "ended by force" in line["message"]]
+    assert line["message"].endswith("did not end: run_callbacks > Stubborn.on_message > sleep")
+
+
 async def test_messages_go_to_everyone_but_their_sender_in_the_built_in_chat(server: RunningServer) -> None:
     ada, bob = await asyncio.to_thread(server.token, "ada"), await asyncio.to_thread(server.token, "bob")
     async with server.connect(token=ada) as first, server.connect(token=bob) as second:

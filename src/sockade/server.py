@@ -51,6 +51,7 @@ from sockade.protocol.events import Event
 from sockade.settings import is_loopback
 from sockade.storage.database import Database
 from sockade.telemetry.audit import AuditTrail
+from sockade.watchdog import Watchdog
 
 if TYPE_CHECKING:
     import socket
@@ -67,6 +68,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """128 + SIGINT: what shells expect of a program that was interrupted."""
 
+
+END_SECONDS = 15.0
+"""How long the process may take to end once everyone has had their time; closing the databases takes the most."""
 
 logger = logging.getLogger("sockade.server")
 
@@ -102,8 +106,10 @@ def run(settings: Settings, application: Sockade | None, announce: Callable[[Sta
         if key is not None:
             admin = settings.admin
             administration = Administration(key, taken(stack, bind(admin.host, admin.port, "admin")))
+        server = Server(settings, application, sockets, administration)
+        stack.callback(server.watchdog.stop)
         runner = stack.enter_context(asyncio.Runner(loop_factory=loop_factory(settings)))
-        return runner.run(Server(settings, application, sockets, administration).serve(announce))
+        return runner.run(server.serve(announce))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,7 @@ class Server:
         declare_channels(settings, self.application)
         self.policy = policy_of(settings, self.port, self.application)
         self.weakened = tuple(weakened(settings))
+        self.watchdog = Watchdog()
         self.draining = False
         self.status = 0
         self.broker: RoutedBroker | None = None
@@ -163,6 +170,7 @@ class Server:
             gc.freeze()
             tasks = [*self.keep_house(), asyncio.create_task(self.reloading.run())]
             await stop.wait()
+            self.watchdog.start(self.settings.server.drain_seconds + END_SECONDS, self.loop, lambda: self.status)
             for task in tasks:
                 task.cancel()
             await self.drain()

@@ -371,6 +371,13 @@ START: tuple[Row, ...] = (
         SETTINGS,
     ),
     ("renewal in time", "doors/reload.py", " and now < self._judge_at:", ":", RELOAD),
+    (
+        "end of a process",
+        "watchdog.py",
+        "        self._timer.start()",
+        "        pass",
+        "tests/test_server.py -k no_cancellation",
+    ),
     ("statements at the end", "storage/database.py", "while self._uses:", "while False:", f"{DATABASE} -k cancelled"),
     ("mode of the database", "storage/database.py", "        path.chmod(0o600)\n", "", f"{DATABASE} -k from_elsewhere"),
     ("mode of what is written", "doors/certificates.py", "0o600", "0o644", CERTIFICATES),

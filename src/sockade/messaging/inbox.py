@@ -116,6 +116,11 @@ class Inbox(Generic[T]):
     def close(self) -> None:
         self._reader.close()
 
+    @property
+    def cr_await(self) -> object:
+        """What the task is in, for those who look where it is."""
+        return self._reader
+
     def _go_on(self, go_on: Callable[..., object], *what: object) -> object:
         """Take a step in the task, and return what it waits for next."""
         try:

@@ -129,6 +129,10 @@ class _Handler(logging.Handler):
         except Exception:  # noqa: BLE001 - a log must not break what it tells of
             self.writer.write(self.format(_own_record(f"a record of {record.name!r} could not be written")))
 
+    def close(self) -> None:
+        self.writer.close()
+        super().close()
+
 
 def _own_record(text: str) -> logging.LogRecord:
     """Return what the log has to say of itself, as a record like any other."""
