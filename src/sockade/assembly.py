@@ -34,6 +34,9 @@ def declare_channels(settings: Settings, application: Sockade) -> None:
             application.channels.add(configured(name, channel))
     except UsageError as error:
         raise SettingsError([f"channels.{name}: {error}."]) from error
+    unheard = [name for name in application.listeners if application.channels.find(name) is None]
+    if unheard:
+        raise SettingsError([f"app.listen: no channel {name!r} is declared." for name in unheard])
 
 
 def policy_of(settings: Settings, port: int, application: Sockade) -> Policy:

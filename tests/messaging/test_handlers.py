@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sockade import Sockade
-from sockade.errors import UsageError
+from sockade.assembly import declare_channels
+from sockade.errors import SettingsError, UsageError
 from sockade.guard.identity import Identity
+from sockade.settings import ChannelSettings, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,3 +139,48 @@ def test_a_right_answers_with_what_counts_as_yes_or_no(answer: object, expected:
     match = declare(may_publish=lambda self, identity, name: answer).channels.find("room:a")
     assert match is not None
     assert match.may_publish(Identity("ada")) is expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "options", "message"),
+    [
+        (type("Room", (), {}), {}, "declared with its pattern"),
+        ("room:{other}", {}, "declared already"),
+        ("news", {"history": 5}, r"is not a History\(size, ttl\)"),
+        ("news", {"join_leave": "users"}, "join_leave of the channel 'news' is not"),
+        ("news", {"messages_per_second": 0}, "would let nobody publish"),
+        ("news", {"messages_per_second": 1, "message_burst": 0}, "would let nobody publish"),
+    ],
+)
+def test_a_channel_that_cannot_be_what_is_said_of_it_is_refused(
+    pattern: Any, options: dict[str, Any], message: str
+) -> None:
+    app = declare()
+    with pytest.raises(UsageError, match=message):
+        app.channel(pattern, **options)(type("Other", (), {}))
+
+
+def test_a_type_that_nothing_can_be_read_as_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"message of the channel .* is no type"):
+        declare(message=5)
+    with pytest.raises(UsageError, match="message of the endpoint at '/' is no type"):
+        Sockade().endpoint("/", message={})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="declared with its path"):
+        Sockade().endpoint(dict)  # type: ignore[arg-type]
+
+
+def test_one_function_listens_to_a_channel() -> None:
+    app = Sockade()
+    app.listen("news")(lambda data, user: None)
+    with pytest.raises(UsageError, match="listens to 'news' already"):
+        app.listen("news")(lambda data, user: None)
+
+
+def test_who_listens_to_a_channel_that_is_not_there_is_told_at_the_start() -> None:
+    app = declare()
+    app.listen("room:a")(lambda data, user: None)
+    declare_channels(Settings(), app)
+    app.listen("news")(lambda data, user: None)
+    with pytest.raises(SettingsError, match="listen: no channel 'news' is declared"):
+        declare_channels(Settings(), app)
+    declare_channels(Settings(channels={"news": ChannelSettings()}), app)

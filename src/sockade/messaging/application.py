@@ -13,7 +13,8 @@ from sockade.guard.messages import MessageRules
 from sockade.guard.rates import Rate
 from sockade.messaging.channels import Channels, declared_by
 from sockade.messaging.endpoint import Endpoint, Procedure, read_schema
-from sockade.messaging.handlers import Call, check, methods
+from sockade.messaging.handlers import Call, check, check_type, methods
+from sockade.messaging.types import History
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from sockade.messaging.connection import Connection
     from sockade.messaging.control import Control
     from sockade.messaging.hub import Hub
-    from sockade.messaging.types import History
 
     OnSend = Callable[[Connection, Any], Awaitable[None]]
     Listener = Callable[[Any, str], None]
@@ -84,12 +84,15 @@ class Sockade:
             UsageError: the path is malformed or taken, no callback is defined or one cannot be called, both `message`
                 and `schema` are given, or the schema cannot be read or is refused.
         """
+        if not isinstance(path, str):
+            raise UsageError('an endpoint is declared with its path: write @app.endpoint("/")')
         if not path.startswith("/") or "?" in path or "#" in path or not path.isascii():
             raise UsageError(f"endpoint path {path!r} must begin with / and hold no query, fragment or non-ASCII text")
         if path in self.endpoints:
             raise UsageError(f"there is an endpoint at {path!r} already")
         if message is not None and schema is not None:
             raise UsageError(f"the endpoint at {path!r} has both message and schema: one says what a message is")
+        check_type(f"message of the endpoint at {path!r}", message)
         rules = MessageRules(binary=binary, shape=message, schema=None if schema is None else read_schema(schema))
 
         def register(handler: C) -> C:
@@ -133,8 +136,17 @@ class Sockade:
             messages_per_second: what one user may publish in one channel, after a burst of `message_burst`.
 
         Raises:
-            UsageError: the pattern is malformed, or a method is misspelt or cannot be called.
+            UsageError: the pattern is malformed or taken, an argument is not one of those above, or a method is
+                misspelt or cannot be called.
         """
+        if not isinstance(pattern, str):
+            raise UsageError('a channel is declared with its pattern: write @app.channel("room:{name}")')
+        if not isinstance(history, History | None):
+            raise UsageError(f"history of the channel {pattern!r} is not a History(size, ttl)")
+        if join_leave not in (True, False, "user"):
+            raise UsageError(f'join_leave of the channel {pattern!r} is not True, False or "user"')
+        if messages_per_second is not None and (messages_per_second <= 0 or message_burst < 1):
+            raise UsageError(f"the channel {pattern!r} would let nobody publish: its rate and its burst are too small")
 
         def register(handler: C) -> C:
             instance = handler() if isinstance(handler, type) else handler
@@ -181,10 +193,12 @@ class Sockade:
         It must not wait. What it raises is logged, and costs nobody anything.
 
         Raises:
-            UsageError: the function cannot be called so.
+            UsageError: somebody listens to it already, or the function cannot be called so.
         """
 
         def register(function: L) -> L:
+            if channel in self.listeners:
+                raise UsageError(f"there is something that listens to {channel!r} already")
             check(f"what listens to {channel!r}", function, HEAR)
             self.listeners[channel] = function
             return function

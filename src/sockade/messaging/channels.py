@@ -17,7 +17,7 @@ from sockade.guard.rates import Allowances, Rate
 from sockade.guard.rights import EVERYONE, OWNER, USER_VARIABLE, has_any
 from sockade.messaging.broker import Keep
 from sockade.messaging.endpoint import read_schema
-from sockade.messaging.handlers import Call, methods
+from sockade.messaging.handlers import Call, check_type, methods
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -116,8 +116,11 @@ class Channels:
         """Add a declaration.
 
         Raises:
-            UsageError: it is personal, and its pattern does not say whose.
+            UsageError: its pattern is taken; or it is personal, and its pattern does not say whose.
         """
+        form = VARIABLE.sub("{}", channel.pattern)
+        if any(VARIABLE.sub("{}", one.pattern) == form for one in self.declared):
+            raise UsageError(f"the channel {channel.pattern!r} is declared already")
         if channel.personal:
             if list(channel.fits.groupindex) != [USER_VARIABLE]:
                 raise UsageError(f"the personal channel {channel.pattern!r} needs the variable {{user}} and no other")
@@ -161,6 +164,8 @@ def declared_by(
     """
     fits = compiled(pattern, personal=personal)
     found = methods(f"the channel {pattern!r}", handler, METHODS, list(fits.groupindex))
+    message = getattr(handler, "message", None)
+    check_type(f"message of the channel {pattern!r}", message)
     found["may_subscribe"] = found["may_subscribe"] or anyone
     found["may_publish"] = found["may_publish"] or nobody
     return Channel(
@@ -172,7 +177,7 @@ def declared_by(
         announced=announced,
         personal=personal,
         token=token,
-        message=getattr(handler, "message", None),
+        message=message,
         schema=None,
         allowances=Allowances(rate) if rate is not None else None,
         **found,

@@ -10,6 +10,8 @@ import difflib
 import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from sockade.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,3 +81,11 @@ def check(what: str, function: Callable[..., Any], call: Call, named: Collection
         raise UsageError(f"{what} is not awaited: write it with def, without async")
     if call.awaited and inspect.isroutine(function) and not inspect.iscoroutinefunction(inspect.unwrap(function)):
         raise UsageError(f"{what} is awaited: write it with async def")
+
+
+def check_type(what: str, message: Any) -> None:
+    """Tell whether messages can be read as a type, if there is one. Raises UsageError: they cannot."""
+    try:
+        msgspec.json.Decoder(Any if message is None else message)
+    except TypeError as error:
+        raise UsageError(f"{what} is no type that JSON can be read as: {error}") from error
