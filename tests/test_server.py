@@ -160,10 +160,10 @@ async def test_sigterm_ends_within_the_limit_though_a_client_does_not_answer(
 STUBBORN = """
 import asyncio
 
-import sockade.server
+import sockade.process
 from sockade import Sockade
 
-sockade.server.END_SECONDS = 1
+sockade.process.END_SECONDS = 1
 app = Sockade()
 
 

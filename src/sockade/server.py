@@ -1,13 +1,10 @@
-"""The only place where everything is put together: provision, serve, drain."""
+"""The only place where everything is put together."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import logging
-import signal
-from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +14,7 @@ from sockade.api.application import http_application
 from sockade.api.auth import auth_routes
 from sockade.api.endpoint import Desk
 from sockade.api.server_api import NodeFacts, admin_limits, server_api_routes
-from sockade.assembly import admin_context, authority_of, declare_channels, loop_factory, policy_of, taken
+from sockade.assembly import admin_context, authority_of, declare_channels, policy_of
 from sockade.brokers.memory import MemoryBroker
 from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
@@ -25,17 +22,13 @@ from sockade.chat import chat_application
 from sockade.clock import SystemClock
 from sockade.doors.admission import Admission
 from sockade.doors.connect import connector
-from sockade.doors.descriptors import make_room
 from sockade.doors.http import HttpDoor, http_config
 from sockade.doors.listener import Listener
-from sockade.doors.ports import bind
 from sockade.doors.reload import CurrentAddresses, CurrentContext, Reloading
-from sockade.errors import SettingsError
-from sockade.exposure import problems, weakened
+from sockade.exposure import weakened
 from sockade.guard.addresses import AddressRules
 from sockade.guard.limiter import Limiter
 from sockade.guard.policy import Policy, own_origins, served_names
-from sockade.identity.api_keys import read_api_key
 from sockade.identity.attempts import Attempts
 from sockade.identity.authority import Authority
 from sockade.identity.keys import ServerKeys
@@ -44,19 +37,18 @@ from sockade.messaging.channel_protocol import PATH as CHANNELS
 from sockade.messaging.channel_protocol import ChannelProtocol
 from sockade.messaging.client import Services
 from sockade.messaging.control import Control
-from sockade.messaging.hub import SWEEP_SECONDS, Hub
+from sockade.messaging.hub import Hub
 from sockade.messaging.node import Node
 from sockade.protocol.codes import CloseCode
 from sockade.protocol.events import Event
 from sockade.settings import is_loopback
 from sockade.storage.database import Database
 from sockade.telemetry.audit import AuditTrail
-from sockade.watchdog import Watchdog
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
+    from collections.abc import Callable
+    from contextlib import AsyncExitStack
 
     from sockade.doors.peer import Peer
     from sockade.guard.identity import Identity, SessionId
@@ -65,51 +57,7 @@ if TYPE_CHECKING:
     from sockade.messaging.connection import Connection
     from sockade.settings import Settings
 
-INTERRUPTED = 130
-"""128 + SIGINT: what shells expect of a program that was interrupted."""
-
-
-END_SECONDS = 15.0
-"""How long the process may take to end once everyone has had their time; closing the databases takes the most."""
-
 logger = logging.getLogger("sockade.server")
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """What the operator is told once the port is open."""
-
-    url: str
-    link: str | None
-    """A sign-in link, as long as nobody could sign in with a password."""
-    api: str | None
-    """The address of the server API, where there is a key for it."""
-    data_dir: Path
-    protected: tuple[str, ...]
-    weakened: tuple[str, ...]
-    local_ca: bool
-
-
-def run(settings: Settings, application: Sockade | None, announce: Callable[[Started], None]) -> int:
-    """Serve until SIGTERM or SIGINT, and return the exit status; without an application, the built-in chat.
-
-    Raises:
-        StartError: the settings are refused, or a port, certificate or database cannot be had.
-    """
-    if found := problems(settings):
-        raise SettingsError(found)
-    key = read_api_key(settings.api_key_path)
-    with ExitStack() as stack:
-        sockets = taken(stack, bind(settings.server.host, settings.server.port))
-        make_room(sockets[0], settings.limits.connections + settings.limits.unauthenticated)
-        administration = None
-        if key is not None:
-            admin = settings.admin
-            administration = Administration(key, taken(stack, bind(admin.host, admin.port, "admin")))
-        server = Server(settings, application, sockets, administration)
-        stack.callback(server.watchdog.stop)
-        runner = stack.enter_context(asyncio.Runner(loop_factory=loop_factory(settings)))
-        return runner.run(server.serve(announce))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +75,7 @@ class Administration:
 
 
 class Server:
-    """One process: everything that is constructed, and when it ends."""
+    """Everything that is constructed, and what its parts report."""
 
     def __init__(
         self,
@@ -146,43 +94,9 @@ class Server:
         declare_channels(settings, self.application)
         self.policy = policy_of(settings, self.port, self.application)
         self.weakened = tuple(weakened(settings))
-        self.watchdog = Watchdog()
         self.draining = False
-        self.status = 0
         self.broker: RoutedBroker | None = None
         self.node: Node | None = None
-
-    async def serve(self, announce: Callable[[Started], None]) -> int:
-        """Provision, serve until told to stop, and drain."""
-        async with AsyncExitStack() as stack:
-            await self.provision(stack)
-            stop = asyncio.Event()
-            self.loop.add_signal_handler(signal.SIGTERM, stop.set)
-            self.loop.add_signal_handler(signal.SIGINT, self.interrupt, stop)
-            self.loop.add_signal_handler(signal.SIGHUP, self.reloading.hurry)
-            self.listener.start(self.sockets)
-            if self.administration is not None and self.admin_listener is not None:
-                self.admin_listener.start(self.administration.sockets)
-            self.audit.record(Event.STARTUP, detail=f"port {self.port}")
-            announce(await self.started())
-            # What is there by now stays: it need not be looked through each time the collector looks for circles.
-            gc.collect()
-            gc.freeze()
-            tasks = [*self.keep_house(), asyncio.create_task(self.reloading.run())]
-            await stop.wait()
-            self.watchdog.start(self.settings.server.drain_seconds + END_SECONDS, self.loop, lambda: self.status)
-            for task in tasks:
-                task.cancel()
-            await self.drain()
-        return self.status
-
-    def interrupt(self, stop: asyncio.Event) -> None:
-        """Stop on Ctrl-C, and at once on the second."""
-        if stop.is_set():
-            for listener in self.listeners:
-                listener.drop_all()
-        self.status = INTERRUPTED
-        stop.set()
 
     async def provision(self, stack: AsyncExitStack) -> None:
         """Construct every part, each with its collaborators; `stack` closes what must be closed."""
@@ -319,28 +233,6 @@ class Server:
         host = names[0] if names and not is_loopback(admin.host) else admin.host
         return f"{'https' if admin.tls else 'http'}://{authority_of(host, self.administration.port)}/api"
 
-    async def started(self) -> Started:
-        """Return what the operator is told."""
-        link = None
-        if await self.authority.needs_first_link():
-            secret, _ = await self.authority.create_link(role="admin")
-            link = f"{self.url}/#link={secret.reveal()}"
-        limits = self.settings.limits
-        return Started(
-            url=self.url,
-            link=link,
-            api=self.api_url,
-            data_dir=self.settings.server.data_dir,
-            protected=(
-                "TLS 1.2 and 1.3",
-                f"{', '.join(sorted(self.policy.carriers))} verified before the socket opens",
-                "origin and host checked",
-                f"at most {limits.connections_per_address} connections an address",
-            ),
-            weakened=self.weakened,
-            local_ca=self.tls.pair.authority is not None,
-        )
-
     def unready(self) -> list[str]:
         """Return what keeps this server from taking new connections."""
         problems = ["draining"] if self.draining else []
@@ -348,32 +240,11 @@ class Server:
             problems.append(f"channels cannot be kept: {self.broker.failure}")
         return problems
 
-    def keep_house(self) -> list[asyncio.Task[None]]:
-        """Begin what is done once a second. None of it waits for another: a disk that hangs holds up no deadline."""
-        chores: list[tuple[Callable[[], Awaitable[None] | None], str]] = [
-            (self.hub.sweep, "cannot look at the deadlines of connections"),
-            (self.authority.poll, "cannot look for ended sessions"),
-        ]
-        if self.node is not None:
-            chores.append((self.node.sweep, "cannot look after channels"))
-        return [asyncio.create_task(repeat(chore, trouble)) for chore, trouble in chores]
-
-    async def drain(self) -> None:
-        """Take nothing new, tell everyone to come back later, and wait for them within the limit."""
-        self.draining = self.admission.draining = True
-        for listener in self.listeners:
-            listener.stop()
-        for connection in list(self.http_state.connections):
-            connection.shutdown()
-        seconds = self.settings.server.drain_seconds
-        end = self.loop.time() + seconds
-        await self.hub.drain(CloseCode.SERVICE_RESTART, "the server is restarting", seconds * 0.9)
-        for listener in self.listeners:
-            await listener.wait_empty(end - self.loop.time())
-            listener.drop_all()
-        await asyncio.sleep(0)
-        self.audit.record(Event.SHUTDOWN)
-        self.audit.flush()
+    def listen(self) -> None:
+        """Take connections from now on."""
+        self.listener.start(self.sockets)
+        if self.administration is not None and self.admin_listener is not None:
+            self.admin_listener.start(self.administration.sockets)
 
     # What the parts report.
 
@@ -408,15 +279,3 @@ class Server:
             session=connection.identity.session or "",
             detail=f"{code}{connection.close_reason}".strip(),
         )
-
-
-async def repeat(chore: Callable[[], Awaitable[None] | None], trouble: str) -> None:
-    """Do something once a second, and go on when it failed."""
-    while True:
-        await asyncio.sleep(SWEEP_SECONDS)
-        try:
-            done = chore()
-            if done is not None:
-                await done
-        except Exception:
-            logger.exception(trouble)

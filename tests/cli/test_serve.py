@@ -153,7 +153,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             calls.append("log closed")
 
     # The module, not its attribute: what the server stands on is not wanted here.
-    monkeypatch.setitem(sys.modules, "sockade.server", SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "sockade.process", SimpleNamespace(run=run))
     monkeypatch.setattr("sockade.telemetry.logs.set_up", lambda _settings: Writer())
     return calls
 
@@ -200,7 +200,7 @@ def test_a_server_that_cannot_start_is_status_3(
     def refuse(*_: object) -> int:
         raise StartError("Port 8443 is taken: choose another with --port.")
 
-    monkeypatch.setattr(sys.modules["sockade.server"], "run", refuse)
+    monkeypatch.setattr(sys.modules["sockade.process"], "run", refuse)
     assert sockade("serve") == (3, "", "sockade: Port 8443 is taken: choose another with --port.\n")
     assert served == ["log closed"]
 
@@ -208,5 +208,5 @@ def test_a_server_that_cannot_start_is_status_3(
 def test_the_status_of_the_server_is_the_status_of_the_command(
     sockade: Sockade, served: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["sockade.server"], "run", lambda *_: 130)
+    monkeypatch.setattr(sys.modules["sockade.process"], "run", lambda *_: 130)
     assert sockade("serve")[0] == 130

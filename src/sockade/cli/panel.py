@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from sockade.server import Started
+    from sockade.process import Started
 
 WIDTH = 100
 LABEL = 11

@@ -27,7 +27,7 @@ def serve(
     settings = load(config, {"server.host": host, "server.port": port, "server.data_dir": data_dir})
     served = load_application(application) if application else None
     # The server and what it stands on are heavy: the other commands start without them.
-    from sockade.server import run
+    from sockade.process import run
     from sockade.telemetry.logs import set_up
 
     log = set_up(settings.log)

@@ -1,0 +1,179 @@
+"""One server process from its start to its end: ports, signals, what the operator is told, chores, and the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sockade.assembly import loop_factory, taken
+from sockade.doors.descriptors import make_room
+from sockade.doors.ports import bind
+from sockade.errors import SettingsError
+from sockade.exposure import problems
+from sockade.identity.api_keys import read_api_key
+from sockade.messaging.hub import SWEEP_SECONDS
+from sockade.protocol.codes import CloseCode
+from sockade.protocol.events import Event
+from sockade.server import Administration, Server
+from sockade.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from sockade.messaging.application import Sockade
+    from sockade.settings import Settings
+
+INTERRUPTED = 130
+"""128 + SIGINT: what shells expect of a program that was interrupted."""
+END_SECONDS = 15.0
+"""How long the process may take to end once everyone has had their time; closing the databases takes the most."""
+
+logger = logging.getLogger("sockade.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What the operator is told once the port is open."""
+
+    url: str
+    link: str | None
+    """A sign-in link, as long as nobody could sign in with a password."""
+    api: str | None
+    """The address of the server API, where there is a key for it."""
+    data_dir: Path
+    protected: tuple[str, ...]
+    weakened: tuple[str, ...]
+    local_ca: bool
+
+
+def run(settings: Settings, application: Sockade | None, announce: Callable[[Started], None]) -> int:
+    """Serve until SIGTERM or SIGINT, and return the exit status; without an application, the built-in chat.
+
+    Raises:
+        StartError: the settings are refused, or a port, certificate or database cannot be had.
+    """
+    if found := problems(settings):
+        raise SettingsError(found)
+    key = read_api_key(settings.api_key_path)
+    with ExitStack() as stack:
+        sockets = taken(stack, bind(settings.server.host, settings.server.port))
+        make_room(sockets[0], settings.limits.connections + settings.limits.unauthenticated)
+        administration = None
+        if key is not None:
+            admin = settings.admin
+            administration = Administration(key, taken(stack, bind(admin.host, admin.port, "admin")))
+        process = Process(Server(settings, application, sockets, administration))
+        stack.callback(process.watchdog.stop)
+        runner = stack.enter_context(asyncio.Runner(loop_factory=loop_factory(settings)))
+        return runner.run(process.serve(announce))
+
+
+class Process:
+    """A server while it runs, and when it ends."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.watchdog = Watchdog()
+        self.status = 0
+
+    async def serve(self, announce: Callable[[Started], None]) -> int:
+        """Provision, serve until told to stop, and drain; return the exit status."""
+        server = self.server
+        async with AsyncExitStack() as stack:
+            await server.provision(stack)
+            self.loop = server.loop
+            stop = asyncio.Event()
+            self.loop.add_signal_handler(signal.SIGTERM, stop.set)
+            self.loop.add_signal_handler(signal.SIGINT, self.interrupt, stop)
+            self.loop.add_signal_handler(signal.SIGHUP, server.reloading.hurry)
+            server.listen()
+            server.audit.record(Event.STARTUP, detail=f"port {server.port}")
+            announce(await self.started())
+            # What is there by now stays: it need not be looked through each time the collector looks for circles.
+            gc.collect()
+            gc.freeze()
+            tasks = [*self.keep_house(), asyncio.create_task(server.reloading.run())]
+            await stop.wait()
+            self.watchdog.start(server.settings.server.drain_seconds + END_SECONDS, self.loop, lambda: self.status)
+            for task in tasks:
+                task.cancel()
+            await self.drain()
+        return self.status
+
+    def interrupt(self, stop: asyncio.Event) -> None:
+        """Stop on Ctrl-C, and at once on the second."""
+        if stop.is_set():
+            for listener in self.server.listeners:
+                listener.drop_all()
+        self.status = INTERRUPTED
+        stop.set()
+
+    async def started(self) -> Started:
+        """Return what the operator is told."""
+        server = self.server
+        link = None
+        if await server.authority.needs_first_link():
+            secret, _ = await server.authority.create_link(role="admin")
+            link = f"{server.url}/#link={secret.reveal()}"
+        limits = server.settings.limits
+        return Started(
+            url=server.url,
+            link=link,
+            api=server.api_url,
+            data_dir=server.settings.server.data_dir,
+            protected=(
+                "TLS 1.2 and 1.3",
+                f"{', '.join(sorted(server.policy.carriers))} verified before the socket opens",
+                "origin and host checked",
+                f"at most {limits.connections_per_address} connections an address",
+            ),
+            weakened=server.weakened,
+            local_ca=server.tls.pair.authority is not None,
+        )
+
+    def keep_house(self) -> list[asyncio.Task[None]]:
+        """Begin what is done once a second. None of it waits for another: a disk that hangs holds up no deadline."""
+        server = self.server
+        chores: list[tuple[Callable[[], Awaitable[None] | None], str]] = [
+            (server.hub.sweep, "cannot look at the deadlines of connections"),
+            (server.authority.poll, "cannot look for ended sessions"),
+        ]
+        if server.node is not None:
+            chores.append((server.node.sweep, "cannot look after channels"))
+        return [asyncio.create_task(repeat(chore, trouble)) for chore, trouble in chores]
+
+    async def drain(self) -> None:
+        """Take nothing new, tell everyone to come back later, and wait for them within the limit."""
+        server = self.server
+        server.draining = server.admission.draining = True
+        for listener in server.listeners:
+            listener.stop()
+        for connection in list(server.http_state.connections):
+            connection.shutdown()
+        seconds = server.settings.server.drain_seconds
+        end = self.loop.time() + seconds
+        await server.hub.drain(CloseCode.SERVICE_RESTART, "the server is restarting", seconds * 0.9)
+        for listener in server.listeners:
+            await listener.wait_empty(end - self.loop.time())
+            listener.drop_all()
+        await asyncio.sleep(0)
+        server.audit.record(Event.SHUTDOWN)
+        server.audit.flush()
+
+
+async def repeat(chore: Callable[[], Awaitable[None] | None], trouble: str) -> None:
+    """Do something once a second, and go on when it failed."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        try:
+            done = chore()
+            if done is not None:
+                await done
+        except Exception:
+            logger.exception(trouble)
