@@ -80,7 +80,7 @@ def test_a_channel_is_refused_if_a_right_would_not_be_asked_as_it_was_meant(
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        ({"on_open": right}, "on_open of the endpoint at '/' must take"),
+        ({"on_open": hook}, "on_open of the endpoint at '/' must take"),
         ({"on_open": lambda self, connection: None}, "on_open .* is awaited: write it with async def"),
         ({"onOpen": endpoint_callback}, "has onOpen, which nothing calls: did you mean on_open"),
         ({"on_open": endpoint_callback, "on_closed": endpoint_callback}, "did you mean on_close"),

@@ -69,18 +69,18 @@ def check(what: str, function: Callable[..., Any], call: Call, named: Collection
     Raises:
         UsageError: it takes other arguments; or it must be asynchronous and is not, or the other way round.
     """
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # It is built in, or no function at all, and does not tell.
-    try:
-        signature.bind(*call.arguments, **dict.fromkeys(named))
-    except TypeError:
-        raise UsageError(f"{what} must take ({', '.join((*call.arguments, *named))})") from None
     if not call.awaited and inspect.iscoroutinefunction(function):
         raise UsageError(f"{what} is not awaited: write it with def, without async")
     if call.awaited and inspect.isroutine(function) and not inspect.iscoroutinefunction(inspect.unwrap(function)):
         raise UsageError(f"{what} is awaited: write it with async def")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError, NameError):
+        return  # It is built in, or an annotation is for type checkers alone: it does not tell.
+    try:
+        signature.bind(*call.arguments, **dict.fromkeys(named))
+    except TypeError:
+        raise UsageError(f"{what} must take ({', '.join((*call.arguments, *named))})") from None
 
 
 def check_type(what: str, message: Any) -> None:

@@ -195,7 +195,8 @@ class Node:
     def deliver(self, channel: str, publication: Publication, position: Position) -> None:
         """Give a publication to every subscriber of this process: what the broker calls back. It raises nothing.
 
-        Whoever does not hear it, because something failed before their turn, finds a gap at the next one.
+        Whoever does not hear it, because something failed before their turn, finds a gap at the next one if the channel
+        keeps a history.
         """
         try:
             self._deliver(channel, publication, position)
