@@ -7,6 +7,8 @@ import os
 import sqlite3
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,8 +21,6 @@ from sockade.errors import StartError, StorageError
 from sockade.messaging.broker import Draft, Keep, Position, Publication
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sockade.brokers.works import Work
 
 KEEP = Keep(size=100, seconds=3_600)
@@ -221,10 +221,21 @@ async def test_a_publisher_who_left_has_published_all_the_same(tmp_path: Path) -
     await broker.close()
 
 
+def open_files() -> set[str]:
+    """Return the paths of this process's open files, where the system tells them."""
+    found = set()
+    with suppress(FileNotFoundError):
+        for one in list(Path("/proc/self/fd").iterdir()):
+            with suppress(FileNotFoundError):  # the folder's own
+                found.add(os.readlink(one))
+    return found
+
+
 async def test_a_file_that_cannot_be_used_is_a_sentence_at_the_start(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"not a database" * 100)
     with pytest.raises(StartError, match="cannot be opened"):
         await opened(tmp_path)
+    assert str(tmp_path / FILE_NAME) not in open_files()
     (tmp_path / FILE_NAME).unlink()
     newer = sqlite3.connect(tmp_path / FILE_NAME)
     newer.execute("PRAGMA user_version=99")

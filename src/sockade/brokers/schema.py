@@ -59,33 +59,44 @@ def open_file(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = connect(path)
-        connection.execute("PRAGMA journal_mode=WAL")
-        # FULL: in WAL mode a commit is then on the disk when it returns; on macOS fsync alone does not get it there.
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA fullfsync=ON")
-        connection.execute("PRAGMA checkpoint_fullfsync=ON")
-        connection.execute("PRAGMA wal_autocheckpoint=0")
-        # Where SQLite is built to write zeros over what is deleted, it would write twice what is published.
-        connection.execute("PRAGMA secure_delete=FAST")
-        connection.execute("PRAGMA temp_store=MEMORY")
-        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
+        try:
+            prepare(connection, path)
+        except BaseException:
             connection.close()
-            raise StartError(f"The channels in {path} are in use by another process.")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            connection.close()
-            raise StartError(f"The channels in {path} were written by a newer version of Sockade: use that one.")
-        connection.executescript(SCHEMA)
-        connection.execute("BEGIN IMMEDIATE")
-        if 0 < version < VERSION:
-            upgrade(connection, version)
-        connection.execute(f"PRAGMA user_version={VERSION}")
-        connection.execute("COMMIT")
-        connection.executescript(APPENDS)
+            raise
     except (sqlite3.Error, OSError) as error:
         raise StartError(f"The channels in {path} cannot be opened: {error}.") from error
     return connection
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Set what SQLite forgets between connections, and bring the schema up to date.
+
+    Raises:
+        StartError: another process has the file, or a newer version wrote it.
+    """
+    connection.execute("PRAGMA journal_mode=WAL")
+    # FULL: in WAL mode a commit is then on the disk when it returns; on macOS fsync alone does not get it there.
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA fullfsync=ON")
+    connection.execute("PRAGMA checkpoint_fullfsync=ON")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    # Where SQLite is built to write zeros over what is deleted, it would write twice what is published.
+    connection.execute("PRAGMA secure_delete=FAST")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise StartError(f"The channels in {path} are in use by another process.")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise StartError(f"The channels in {path} were written by a newer version of Sockade: use that one.")
+    connection.executescript(SCHEMA)
+    connection.execute("BEGIN IMMEDIATE")
+    if 0 < version < VERSION:
+        upgrade(connection, version)
+    connection.execute(f"PRAGMA user_version={VERSION}")
+    connection.execute("COMMIT")
+    connection.executescript(APPENDS)
 
 
 def upgrade(connection: sqlite3.Connection, version: int) -> None:
