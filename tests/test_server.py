@@ -17,10 +17,14 @@ from websockets.exceptions import ConnectionClosed
 from tests.running import ROOMY, close_code
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from websockets.asyncio.client import ClientConnection
 
     from tests.running import RunningServer, Start
     from tests.security.report import Observe
+
+    Serve = Callable[[str, str], RunningServer]
 
 CONFIG = f"[limits]\n{ROOMY}"
 CHAT = """
@@ -46,10 +50,19 @@ def test_there_is_room_for_every_connection_before_the_first_comes(start: Start)
 
 
 @pytest.fixture
-def chat(start: Start, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
-    folder = tmp_path_factory.mktemp("app")
-    (folder / "chat_under_test.py").write_text(CHAT)
-    return start(CONFIG, "chat_under_test:app", module_path=str(folder))
+def serve(start: Start, tmp_path: Path) -> Serve:
+    """Start a server of an application, given its source, with some settings."""
+
+    def begin(source: str, config: str) -> RunningServer:
+        (tmp_path / "application_under_test.py").write_text(source)
+        return start(config, "application_under_test:app", module_path=str(tmp_path))
+
+    return begin
+
+
+@pytest.fixture
+def chat(serve: Serve) -> RunningServer:
+    return serve(CHAT, CONFIG)
 
 
 async def open_many(server: RunningServer, token: str, count: int) -> list[ClientConnection]:
@@ -145,13 +158,9 @@ async def test_sigterm_tells_500_clients_to_come_back_spread_in_time(chat: Runni
     assert took < 30
 
 
-async def test_sigterm_ends_within_the_limit_though_a_client_does_not_answer(
-    start: Start, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_sigterm_ends_within_the_limit_though_a_client_does_not_answer(serve: Serve) -> None:
     """Case 79."""
-    folder = tmp_path_factory.mktemp("app")
-    (folder / "chat_under_test.py").write_text(CHAT)
-    server = start("[server]\ndrain_seconds = 2\n", "chat_under_test:app", module_path=str(folder))
+    server = serve(CHAT, "[server]\ndrain_seconds = 2\n")
     token = await asyncio.to_thread(server.token)
     with contextlib.closing(await asyncio.to_thread(deaf_client, server, token)):
         assert await asyncio.to_thread(server.stop, signal.SIGTERM, 5) == 0
@@ -179,12 +188,8 @@ class Stubborn:
 """
 
 
-async def test_a_callback_that_takes_no_cancellation_does_not_keep_the_process(
-    start: Start, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("app")
-    (folder / "stubborn_under_test.py").write_text(STUBBORN)
-    server = start("[server]\ndrain_seconds = 1\n", "stubborn_under_test:app", module_path=str(folder))
+async def test_a_callback_that_takes_no_cancellation_does_not_keep_the_process(serve: Serve) -> None:
+    server = serve(STUBBORN, "[server]\ndrain_seconds = 1\n")
     token = await asyncio.to_thread(server.token)
     async with server.connect(token=token) as client:
         await client.send("hello")

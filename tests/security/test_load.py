@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import ssl
 import statistics
 import time
 from datetime import datetime
@@ -139,8 +138,8 @@ async def test_an_idle_connection_keeps_little(room: RunningServer) -> None:
     for client in clients:
         client.cut()
     await asyncio.gather(*(client.gone for client in clients))
-    # As docs/performance.md has it; two buffers of a TLS record alone would be 33 KiB more.
-    assert each < (30 if ssl.OPENSSL_VERSION_INFO < (3, 2) else 45)
+    # As docs/performance.md has it; two buffers of a TLS record alone would be 33 KiB.
+    assert each < 30
 
 
 async def test_who_stops_reading_is_closed_at_the_bound_however_long_it_may_stall(
