@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 
-from sockade import Sockade
+from sockade import Length, Message, Sockade
 from sockade.assembly import declare_channels
 from sockade.errors import SettingsError, UsageError
 from sockade.guard.identity import Identity
@@ -167,6 +168,65 @@ def test_a_type_that_nothing_can_be_read_as_is_refused() -> None:
         Sockade().endpoint("/", message={})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="declared with its path"):
         Sockade().endpoint(dict)  # type: ignore[arg-type]
+
+
+class Alien:
+    """What no JSON is read as."""
+
+
+class Nested(Message):
+    """It contains itself, what may be anything, and what nothing is read as."""
+
+    aliens: list[Alien]
+    inner: Nested | None = None
+    anything: object = Alien()
+
+
+@pytest.mark.parametrize("takes", [Alien, list[Alien], Nested])
+def test_a_type_within_which_nothing_can_be_read_is_refused(takes: type) -> None:
+    with pytest.raises(UsageError, match=r"message of the channel .*: nothing in JSON is a Alien"):
+        declare(message=takes)
+
+    async def answer(connection: Connection, data: Any) -> None:
+        """Do nothing."""
+
+    answer.__annotations__["data"] = takes
+    with pytest.raises(UsageError, match=r"what the procedure 'add' takes is no type .*: nothing in JSON is a Alien"):
+        Sockade().rpc("add")(answer)
+
+
+def test_a_procedure_takes_what_it_is_annotated_with_however_it_is_written() -> None:
+    async def adds(store: object, connection: Connection, data: Annotated[str, Length(1, 9)]) -> None:
+        """Do nothing."""
+
+    async def everything(*arguments: Any) -> None:
+        """Do nothing."""
+
+    async def unknown(connection: object, data: Connection) -> None:
+        """Do nothing."""
+
+    app = Sockade()
+    app.rpc("partial")(functools.partial(adds, object()))
+    app.rpc("wrapped")(logged(functools.partial(adds, object())))
+    app.rpc("everything")(everything)
+    with pytest.raises(UsageError, match=r"the type of 'data' must be importable .*'Connection'"):
+        app.rpc("unknown")(unknown)
+    assert app.procedures["partial"].takes == Annotated[str, Length(1, 9)]
+    assert app.procedures["wrapped"].takes == Annotated[str, Length(1, 9)]
+    assert app.procedures["everything"].takes is Any
+    assert not app.procedures.keys() & {"unknown"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="before, an annotation is evaluated where it is written")
+def test_annotations_that_only_type_checkers_know_are_left_alone() -> None:
+    names: dict[str, Any] = {}
+    source = "async def answer(connection: Missing, data: int): ...\ndef heard(data: Missing): ..."
+    exec(compile(source, "application.py", "exec", dont_inherit=True), names)
+    app = Sockade()
+    app.rpc("add")(names["answer"])
+    assert app.procedures["add"].takes is int
+    with pytest.raises(UsageError, match=r"must take \(data, user\)"):
+        app.listen("news")(names["heard"])
 
 
 def test_one_function_listens_to_a_channel() -> None:

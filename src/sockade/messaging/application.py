@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -13,7 +11,7 @@ from sockade.guard.messages import MessageRules
 from sockade.guard.rates import Rate
 from sockade.messaging.channels import Channels, declared_by
 from sockade.messaging.endpoint import Endpoint, Procedure, read_schema
-from sockade.messaging.handlers import Call, check, check_type, methods
+from sockade.messaging.handlers import Call, annotation, check, check_type, methods
 from sockade.messaging.types import History
 
 if TYPE_CHECKING:
@@ -180,8 +178,9 @@ class Sockade:
             if name in self.procedures:
                 raise UsageError(f"the procedure {name!r} is there already")
             check(f"the procedure {name!r}", function, ANSWER)
-            parameters = list(inspect.signature(function).parameters)
-            self.procedures[name] = Procedure(function, annotated(function, parameters[1]))
+            takes = annotation(function, 1)
+            check_type(f"what the procedure {name!r} takes", takes)
+            self.procedures[name] = Procedure(function, takes)
             return function
 
         return register
@@ -286,18 +285,3 @@ class Sockade:
         if self._control is None:
             raise UsageError("no channel is declared, or the server does not run yet")
         return self._control
-
-
-def annotated(function: Callable[..., Any], parameter: str) -> Any:
-    """Return the type that a parameter is annotated with; Any where it is not.
-
-    The other annotations are not looked at: they may name what is imported for type checkers alone.
-
-    Raises:
-        UsageError: the annotation names something that is not there.
-    """
-    holder = SimpleNamespace(__annotations__={parameter: function.__annotations__.get(parameter, Any)})
-    try:
-        return get_type_hints(holder, globalns=function.__globals__, include_extras=True)[parameter]
-    except NameError as error:
-        raise UsageError(f"the type of {parameter!r} must be importable when the module runs: {error}") from error

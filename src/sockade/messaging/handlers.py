@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from typing import TYPE_CHECKING, Any, NamedTuple
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import msgspec
+from msgspec.inspect import CustomType, Field, Type, type_info
 
 from sockade.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 LIKENESS = 0.8
 """How like a known name another one is that was probably meant to be it; 1 is the same."""
+
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Call(NamedTuple):
@@ -74,18 +79,70 @@ def check(what: str, function: Callable[..., Any], call: Call, named: Collection
     if call.awaited and inspect.isroutine(function) and not inspect.iscoroutinefunction(inspect.unwrap(function)):
         raise UsageError(f"{what} is awaited: write it with async def")
     try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError, NameError):
-        return  # It is built in, or an annotation is for type checkers alone: it does not tell.
+        taken = signature(function)
+    except (TypeError, ValueError):
+        return  # It is built in, and does not tell.
     try:
-        signature.bind(*call.arguments, **dict.fromkeys(named))
+        taken.bind(*call.arguments, **dict.fromkeys(named))
     except TypeError:
         raise UsageError(f"{what} must take ({', '.join((*call.arguments, *named))})") from None
 
 
+def signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return what something takes. What is annotated with a name that only type checkers know is none the worse for it.
+
+    Raises:
+        TypeError, ValueError: it does not tell.
+    """
+    if sys.version_info >= (3, 14):
+        import annotationlib  # Annotations are evaluated when they are asked for (PEP 649).
+
+        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
+    return inspect.signature(function)
+
+
+def annotation(function: Callable[..., Any], position: int) -> Any:
+    """Return the type that a parameter is annotated with; Any where it is not.
+
+    The other annotations are not looked at: they may name what is imported for type checkers alone.
+
+    Raises:
+        UsageError: the annotation names something that is not there.
+    """
+    taken = [one for one in signature(function).parameters.values() if one.kind in POSITIONAL]
+    if position >= len(taken) or taken[position].annotation is inspect.Parameter.empty:
+        return Any
+    parameter = taken[position]
+    written = inspect.unwrap(function)
+    names = getattr(getattr(written, "func", written), "__globals__", {})
+    holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        return get_type_hints(holder, globalns=names, include_extras=True)[parameter.name]
+    except NameError as error:
+        raise UsageError(f"the type of {parameter.name!r} must be importable when the module runs: {error}") from error
+
+
 def check_type(what: str, message: Any) -> None:
     """Tell whether messages can be read as a type, if there is one. Raises UsageError: they cannot."""
+    if message is None:
+        return
     try:
-        msgspec.json.Decoder(Any if message is None else message)
-    except TypeError as error:
+        msgspec.json.Decoder(message)
+        alien = next(aliens(type_info(message), set()), None)
+    except (TypeError, NameError) as error:
         raise UsageError(f"{what} is no type that JSON can be read as: {error}") from error
+    if alien is not None:
+        raise UsageError(f"{what} is no type that JSON can be read as: nothing in JSON is a {alien.__qualname__}")
+
+
+def aliens(part: object, seen: set[int]) -> Iterator[type]:
+    """Yield the classes within a type, as msgspec describes it, that nothing is read as. A type may contain itself."""
+    if isinstance(part, CustomType) and part.cls is not object:
+        yield part.cls
+    elif isinstance(part, tuple):
+        for one in part:
+            yield from aliens(one, seen)
+    elif isinstance(part, (Type, Field)) and id(part) not in seen:
+        seen.add(id(part))
+        for name in part.__struct_fields__:
+            yield from aliens(getattr(part, name), seen)
