@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def declare_channels(settings: Settings, application: Sockade) -> None:
-    """Add the channels of the settings to those of the application. Raises SettingsError."""
+    """Add the channels of the settings to those of the application, and take no more. Raises SettingsError."""
     try:
         for name, channel in settings.channels.items():
             application.channels.add(configured(name, channel))
@@ -37,6 +37,7 @@ def declare_channels(settings: Settings, application: Sockade) -> None:
     unheard = [name for name in application.listeners if application.channels.find(name) is None]
     if unheard:
         raise SettingsError([f"app.listen: no channel {name!r} is declared." for name in unheard])
+    application.complete()
 
 
 def policy_of(settings: Settings, port: int, application: Sockade) -> Policy:
@@ -54,7 +55,7 @@ def policy_of(settings: Settings, port: int, application: Sockade) -> Policy:
         origins=own_origins(names, port) | allowed,
         paths=frozenset(application.endpoints) | ({CHANNELS} if application.speaks_channels else set()),
         carriers=frozenset(carrier for carrier, on in switches.items() if on),
-        first_message=CHANNELS if credentials.first_message else None,
+        first_message=CHANNELS if credentials.first_message and application.speaks_channels else None,
         query_ticket=credentials.query_ticket,
     )
 

@@ -50,6 +50,10 @@ class RejectedError(SockadeError):
     """
 
     def __init__(self, message: str = "permission denied", code: int = 103) -> None:
+        if not isinstance(message, str):
+            raise UsageError(f"the message of a RejectedError is a text, and not {message!r}")
+        if not isinstance(code, int):
+            raise UsageError(f"the code of a RejectedError is a number, and not {code!r}")
         super().__init__(message)
         self.code = code
 

@@ -146,6 +146,7 @@ class Process:
         ]
         if server.node is not None:
             chores.append((server.node.sweep, "cannot look after channels"))
+            chores.append((server.node.look_at_tops, "cannot look at the tops of channels"))
         return [asyncio.create_task(repeat(chore, trouble)) for chore, trouble in chores]
 
     async def drain(self) -> None:

@@ -264,7 +264,7 @@ class Server:
             if not self.addresses.rules.permits(connection.address):
                 connection.close(CloseCode.FORBIDDEN, "address not permitted")
 
-    def report(self, connection: Connection, error: Exception) -> None:
+    def report(self, connection: Connection, error: BaseException) -> None:
         """Log what application code raised."""
         logger.error("callback of connection %s failed", connection.id, exc_info=error)
 

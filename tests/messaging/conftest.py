@@ -66,7 +66,7 @@ class Room:
 
     def __init__(self, app: Sockade, limits: LimitSettings) -> None:
         self.clock = SteppedClock()
-        self.errors: list[Exception] = []
+        self.errors: list[BaseException] = []
         self.ended: list[Connection] = []
         self.seen: list[SessionId] = []
         self.app = app

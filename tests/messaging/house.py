@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from sockade.protocol.reasons import Reason
 if TYPE_CHECKING:
     from sockade.guard.identity import Credential, Grant, Identity, Secret
     from sockade.messaging.application import Sockade
+    from sockade.messaging.client import Client
 
     from .conftest import NotedTransport, Room
 
@@ -63,6 +65,12 @@ class Talk:
         return [one["push"] for one in self.heard() if kind in one.get("push", {})]
 
     @property
+    def client(self) -> Client:
+        found = self.transport.connection.client
+        assert found is not None
+        return found
+
+    @property
     def closed(self) -> int | None:
         return self.transport.closed[0] if self.transport.closed else None
 
@@ -93,6 +101,23 @@ class House:
         if connect:
             assert "connect" in await talk.ask("connect")
         return talk
+
+    def hold_reads(self) -> asyncio.Event:
+        """Let every reading of a history take until the event is set."""
+        read, going_on = self.node.broker.history, asyncio.Event()
+
+        async def wait(*arguments: Any, **options: Any) -> Any:
+            found = await read(*arguments, **options)
+            await going_on.wait()
+            return found
+
+        self.node.broker.history = wait  # type: ignore[method-assign]
+        return going_on
+
+    async def sweep(self) -> None:
+        """Do what is due with channels once a second."""
+        self.node.sweep()
+        await self.node.look_at_tops()
 
     def renew(self, talk: Talk, **rights: Any) -> None:
         """Renew a connection's credential with other rights."""

@@ -68,10 +68,11 @@ async def test_nothing_is_dispatched_before_connect_nor_connect_twice(house: Hou
 
 async def test_a_connection_that_says_nothing_is_stale(house: House) -> None:
     silent, prompt = await house.enter(connect=False), await house.enter()
-    left = silent.transport.connection.state.silence.when() - asyncio.get_running_loop().time()
+    assert silent.client.silence is not None
+    left = silent.client.silence.when() - asyncio.get_running_loop().time()
     assert 0 < left <= CONNECT_SECONDS
     for talk in (silent, prompt):
-        talk.transport.connection.state.client.expect_connect()
+        talk.client.expect_connect()
     assert silent.closed == DisconnectCode.STALE
     assert prompt.closed is None
 
@@ -436,3 +437,17 @@ async def test_who_sends_too_fast_is_answered_and_closed_in_the_end(house: House
     codes = [one.get("error", {}).get("code") for one in answers]
     assert codes.count(111) >= 5
     assert talk.closed == DisconnectCode.TOO_MANY_REQUESTS
+
+
+async def test_an_answer_to_a_ping_is_heard_while_a_command_takes_its_time_and_is_no_use_of_the_session(
+    house: House,
+) -> None:
+    ada = await house.enter(session="s")
+    house.hold_reads()
+    await ada.send('{"id":9,"history":{"channel":"news","limit":1}}')
+    house.room.step(26)
+    seen = len(house.room.seen)
+    await ada.send("{}")
+    house.room.step(20)
+    assert (ada.closed, ada.transport.aborted) == (None, False)
+    assert len(house.room.seen) == seen

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import functools
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
+from sockade.errors import UsageError
 from sockade.guard.identity import Identity, SessionId
 from sockade.messaging.connection import INBOX_MESSAGES, Connection
 from sockade.messaging.frames import frame
+from sockade.messaging.types import Message
 from sockade.protocol.codes import CloseCode
 from sockade.settings import LimitSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sockade.messaging.application import Sockade
 
     from .conftest import NotedTransport, Room
@@ -409,3 +415,164 @@ async def test_typed_messages_arrive_as_their_type(app: Sockade, room: Room) -> 
     transport.connection.receive("hi")
     await room.turn()
     assert seen == [Say("hi")]
+
+
+class Endings:
+    """An endpoint whose callback raises what it is told to, and which notes how connections end."""
+
+    def __init__(self, raised: Callable[[], BaseException]) -> None:
+        self.raised = raised
+        self.lines: list[str] = []
+
+    async def on_message(self, connection: Connection, message: str) -> None:
+        self.lines.append(message)
+        raise self.raised()
+
+    async def on_error(self, connection: Connection, error: BaseException) -> None:
+        self.lines.append(type(error).__name__)
+        raise self.raised()
+
+    async def on_close(self, connection: Connection) -> None:
+        self.lines.append("close")
+        raise self.raised()
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, SystemExit, lambda: BaseExceptionGroup("", [SystemExit()])])
+async def test_what_is_no_exception_costs_that_connection_alone_too(
+    raised: Callable[[], BaseException], app: Sockade, room: Room
+) -> None:
+    """A callback that waits for what is cancelled, and one that calls what ends a process."""
+    handler = Endings(raised)
+    app.endpoint("/")(handler)
+    transport = await room.join()
+    for message in ("1", "2"):
+        transport.connection.receive(message)
+    await room.turn()
+    assert transport.closed == (CloseCode.INTERNAL_ERROR, "internal error")
+    transport.finish()
+    await room.turn()
+    assert handler.lines == ["1", type(raised()).__name__, "close"]
+    assert len(room.errors) == 3
+    assert transport.connection.task is not None
+    assert transport.connection.task.done()
+
+
+async def test_a_connection_whose_callbacks_are_cancelled_is_dropped(app: Sockade, room: Room) -> None:
+    @app.endpoint("/")
+    class Cancelled:
+        async def on_message(self, connection: Connection, message: str) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(1)
+
+    transport = await room.join()
+    transport.connection.receive("x")
+    await room.turn()
+    assert transport.aborted
+    assert not room.errors
+
+
+async def test_last_callbacks_that_raise_before_they_can_be_awaited_are_reported(app: Sockade, room: Room) -> None:
+    def failing(what: str) -> Any:
+        async def written(self: object, connection: Connection, *error: object) -> None:
+            """Do nothing."""
+
+        @functools.wraps(written)
+        def called(*arguments: object) -> None:
+            raise RuntimeError(what)
+
+        return called
+
+    app.endpoint("/")(type("Broken", (), {f"on_{what}": failing(what) for what in ("message", "error", "close")}))
+    transport = await room.join()
+    transport.connection.receive("x")
+    await room.turn()
+    assert transport.closed == (CloseCode.INTERNAL_ERROR, "internal error")
+    transport.finish()
+    await room.turn()
+    assert [str(error) for error in room.errors] == ["message", "error", "close"]
+
+
+@pytest.mark.parametrize("type_", [Any, int | None])
+async def test_null_is_a_message_like_any_other(type_: Any, app: Sockade, room: Room) -> None:
+    heard: list[Any] = []
+
+    @app.endpoint("/", message=type_)
+    class Noted:
+        async def on_message(self, connection: Connection, message: Any) -> None:
+            heard.append(message)
+
+        async def on_close(self, connection: Connection) -> None:
+            heard.append("close")
+
+    transport = await room.join()
+    for text in ("null", "1"):
+        transport.connection.receive(text)
+    transport.finish()
+    await room.turn()
+    assert heard == [None, 1, "close"]
+
+
+async def test_a_type_that_fails_is_the_application_s_failure(app: Sockade, room: Room) -> None:
+    class Broken(Message):
+        text: str
+
+        def __post_init__(self) -> None:
+            raise KeyError(self.text)
+
+    app.endpoint("/", message=Broken)(Echo)
+    transport = await room.join()
+    transport.connection.receive('{"text":"a"}')
+    assert transport.closed == (CloseCode.INTERNAL_ERROR, "internal error")
+    assert [repr(error) for error in room.errors] == ["KeyError('a')"]
+
+
+@pytest.mark.parametrize("code", [999, 1004, 1005, 1006, 1015, 2999, 5000, True, "1000", None])
+async def test_a_connection_is_closed_with_a_code_that_may_be_sent(code: Any, app: Sockade, room: Room) -> None:
+    app.endpoint("/")(Echo)
+    transport = await room.join()
+    with pytest.raises(UsageError, match="no connection is closed with"):
+        transport.connection.close(code)
+    with pytest.raises(UsageError, match="the reason of a close is a text"):
+        transport.connection.close(1000, None)  # type: ignore[arg-type]
+    assert transport.connection.is_open
+    transport.connection.close(1000, "a\ud800")
+    assert transport.closed == (1000, "a?")
+
+
+@pytest.mark.parametrize(("code", "heard"), [(3000, ["1"]), (3003, ["1"]), (1008, ["1"]), (1012, ["1", "2", "3"])])
+async def test_what_waits_of_someone_who_may_not_be_here_any_more_goes_nowhere(
+    code: int, heard: list[str], app: Sockade, room: Room
+) -> None:
+    taken: list[str] = []
+    go_on = asyncio.Event()
+
+    @app.endpoint("/")
+    class Slow:
+        async def on_message(self, connection: Connection, message: str) -> None:
+            taken.append(message)
+            await go_on.wait()
+
+    transport = await room.join()
+    for message in ("1", "2", "3"):
+        transport.connection.receive(message)
+    await room.turn()
+    transport.connection.close(code)
+    go_on.set()
+    await room.turn()
+    assert taken == heard
+
+
+async def test_what_has_a_buffer_is_sent_as_its_bytes(app: Sockade, room: Room) -> None:
+    """Its size in items must not be taken for that of as many bytes, nor remembered for others."""
+    app.endpoint("/", binary=True)(Echo)
+    ada, bob = await room.join(), await room.join("bob")
+    ada.connection.send(array.array("I", [7] * 8))  # type: ignore[arg-type]
+    ada.connection.send(memoryview(b"abcd")[::2])  # type: ignore[arg-type]
+    bob.connection.send(b"12345678")
+    await room.turn()
+    assert ada.written == [b"\x82\x20" + array.array("I", [7] * 8).tobytes() + b"\x82\x02ac"]
+    assert bob.written == [b"\x82\x0812345678"]
+    with pytest.raises(TypeError):
+        ada.connection.send(5)  # type: ignore[arg-type]

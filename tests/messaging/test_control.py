@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -173,3 +174,45 @@ def test_a_procedure_is_declared_once_and_takes_two_arguments() -> None:
     for broken in (one, test_what_there_is):
         with pytest.raises(UsageError):
             app.rpc("one" if broken is one else "two")(broken)
+
+
+async def test_a_user_s_connections_are_closed_that_have_not_said_who_they_are_yet(house: House) -> None:
+    silent, connected = await house.enter(connect=False), await house.enter()
+    assert house.control.info().clients == 1
+    assert house.control.message("ada", 1) == 1
+    assert house.control.disconnect("ada") == 2
+    assert (silent.closed, connected.closed) == (DisconnectCode.FORCE_DISCONNECT,) * 2
+
+
+@pytest.mark.parametrize("data", [0, False, "", []])
+async def test_data_of_a_subscription_is_told_whatever_it_is(house: House, data: Any) -> None:
+    ada = await house.enter()
+    assert await house.control.subscribe("ada", "plain", data=data) == 1
+    await house.room.turn()
+    assert [one["subscribe"]["data"] for one in ada.pushes("subscribe")] == [data]
+
+
+async def test_what_cannot_be_told_or_kept_is_refused_before_anything_is_done(house: House) -> None:
+    ada = await house.enter()
+    with pytest.raises(TypeError):
+        await house.control.subscribe("ada", "plain", data=object())
+    assert not ada.client.subscriptions
+    for bad in ("a\ud800", 5, None, uuid.uuid4()):
+        with pytest.raises(UsageError, match=r"an idempotency key (is a text|cannot be UTF-8)"):
+            await house.control.publish("news", b"1", key=bad)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="the name of a channel"):
+            await house.control.publish(bad, b"1")  # type: ignore[arg-type]
+
+
+async def test_what_a_procedure_does_to_its_connection_is_told_in_the_protocol_s_own_codes(house: House) -> None:
+    ada = await house.enter()
+    connection = ada.transport.connection
+    connection.state.client = connection.state.silence = "the application's own"
+    with pytest.raises(UsageError, match=r"use app\.publish"):
+        connection.broadcast("everyone")
+    assert "error" not in await ada.ask("rpc", method="sum", data={"a": 1, "b": 2})
+    connection.close()
+    assert ada.closed == DisconnectCode.FORCE_DISCONNECT
+    ada.transport.finish()
+    await house.room.turn()
+    assert not house.node.clients

@@ -7,12 +7,14 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import pytest
 
 from sockade import Length, Message, Sockade
 from sockade.assembly import declare_channels
-from sockade.errors import SettingsError, UsageError
+from sockade.errors import RejectedError, SettingsError, UsageError
 from sockade.guard.identity import Identity
+from sockade.protocol.codec import convert
 from sockade.settings import ChannelSettings, Settings
 
 if TYPE_CHECKING:
@@ -47,6 +49,10 @@ def right_without_the_name(self: object, identity: Identity) -> bool:
     return False
 
 
+async def answer(connection: object, data: object) -> None:
+    """Do nothing."""
+
+
 def declare(**methods: Any) -> Sockade:
     app = Sockade()
     app.channel(PATTERN)(type("Room", (), methods))
@@ -64,6 +70,15 @@ def declare(**methods: Any) -> Sockade:
         ({"on_subscribe": plain_hook}, "is awaited: write it with async def"),
         ({"on_publish": hook}, r"must take \(connection, message, name\)"),
         ({"on_subscribed": hook}, "did you mean on_subscribe"),
+        ({"may_subscribe": False}, "may_subscribe of the channel .* is False, which cannot be called"),
+        ({"may_subscribe": None}, "has may_subscribe = None: write a function"),
+        ({"may_subscribe": property(lambda self: self.nowhere)}, "has may_subscribe, which cannot be had: .*nowhere"),
+        ({"may_subscribe": lambda self, identity, name: (yield)}, "may_subscribe .* yields, which nothing takes"),
+        ({"on_subscribe": "x"}, "on_subscribe of the channel .* is 'x', which cannot be called"),
+        ({"message": None, "__annotations__": {"message": str}}, "annotates message, which says nothing"),
+        ({"messages": str}, "has messages, which nothing calls: did you mean message"),
+        ({"Message": str}, "did you mean message"),
+        ({"messages": []}, None),
         ({"on_timer": hook, "message": None, "helper": 1, "only": 2}, None),
         ({"may_subscribe": right, "may_publish": right, "on_subscribe": hook}, None),
     ],
@@ -84,11 +99,17 @@ def test_a_channel_is_refused_if_a_right_would_not_be_asked_as_it_was_meant(
         ({"on_open": hook}, "on_open of the endpoint at '/' must take"),
         ({"on_open": lambda self, connection: None}, "on_open .* is awaited: write it with async def"),
         ({"onOpen": endpoint_callback}, "has onOpen, which nothing calls: did you mean on_open"),
+        ({"on_message": "x"}, "on_message of .* cannot be called"),
+        ({"on_open": functools.partial(hook, None, name="a")}, None),
+        ({"on_open": functools.partial(plain_hook, None, name="a")}, "on_open .* is awaited: write it with async def"),
         ({"on_open": endpoint_callback, "on_closed": endpoint_callback}, "did you mean on_close"),
         ({"on_open": endpoint_callback, "may_subscribe": right}, "nothing asks; there are on_open, on_message"),
     ],
 )
-def test_an_endpoint_is_refused_if_a_callback_could_not_be_called(methods: dict[str, Any], message: str) -> None:
+def test_an_endpoint_is_refused_if_a_callback_could_not_be_called(methods: dict[str, Any], message: str | None) -> None:
+    if message is None:
+        Sockade().endpoint("/")(type("Chat", (), methods))
+        return
     with pytest.raises(UsageError, match=message):
         Sockade().endpoint("/")(type("Chat", (), methods))
 
@@ -239,8 +260,119 @@ def test_one_function_listens_to_a_channel() -> None:
 def test_who_listens_to_a_channel_that_is_not_there_is_told_at_the_start() -> None:
     app = declare()
     app.listen("room:a")(lambda data, user: None)
-    declare_channels(Settings(), app)
     app.listen("news")(lambda data, user: None)
     with pytest.raises(SettingsError, match="listen: no channel 'news' is declared"):
         declare_channels(Settings(), app)
     declare_channels(Settings(channels={"news": ChannelSettings()}), app)
+
+
+class Nobody(set[str]):
+    """A right that is as good as false, for it is empty."""
+
+    def __call__(self, identity: Identity, name: str) -> bool:
+        return identity.user in self
+
+
+def test_a_right_that_looks_false_is_asked_all_the_same() -> None:
+    match = declare(may_subscribe=Nobody(), may_publish=Nobody({"ada"})).channels.find("room:a")
+    assert match is not None
+    assert not match.may_subscribe(Identity("ada"))
+    assert match.may_publish(Identity("ada"))
+
+
+@pytest.mark.parametrize("answer", [NotImplemented, iter("a"), (one for one in "a")])
+async def test_a_right_that_answers_with_neither_permits_nobody(answer: object) -> None:
+    match = declare(may_subscribe=lambda self, identity, name: answer).channels.find("room:a")
+    assert match is not None
+    with pytest.raises(UsageError, match="is neither yes nor no"):
+        match.may_subscribe(Identity("ada"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reached"),
+    [
+        ("room:{name}", "room:admin", False),
+        ("room:{name}", "room:a{name}", False),
+        ("{a}:{b}", "room:{name}", False),
+        ("room:{name}", "room:{name}:{other}", True),
+        ("room:admin", "room:{name}", True),
+        ("room:a{name}", "room:{name}", True),
+        ("room:{name}", "rooms:{name}", True),
+    ],
+)
+def test_a_channel_that_another_hides_is_refused(first: str, second: str, reached: bool) -> None:
+    """Its rights would never be asked, for those of the other are."""
+    app = Sockade()
+    app.channel(first)(type("First", (), {}))
+    if reached:
+        app.channel(second)(type("Second", (), {}))
+        return
+    with pytest.raises(UsageError, match=r"would never be reached: .* fits all its names; declare it first"):
+        app.channel(second)(type("Second", (), {}))
+    with pytest.raises(SettingsError, match=r"channels\.admin: .* would never be reached"):
+        declare_channels(Settings(channels={"admin": ChannelSettings(pattern=second)}), app)
+
+
+def test_a_personal_channel_is_one_of_users_with_a_colon_too() -> None:
+    app = Sockade()
+    app.channel("of:{user}", personal=True)(type("Personal", (), {}))
+    with pytest.raises(UsageError, match="would never be reached"):
+        app.channel("of:{issuer}:{name}")(type("Second", (), {}))
+
+
+@pytest.mark.parametrize("name", ["self", "identity", "connection", "message"])
+def test_a_variable_is_not_called_like_what_methods_get_anyway(name: str) -> None:
+    with pytest.raises(UsageError, match=f"calls a variable {name}"):
+        Sockade().channel(f"room:{{{name}}}")(type("Room", (), {}))
+
+
+def test_a_declaration_that_nothing_would_come_of_is_refused() -> None:
+    app = Sockade()
+    app.on_send(answer)
+    for declared, message in (
+        (lambda: app.endpoint("/connection/websocket"), "the channel protocol is spoken at"),
+        (lambda: app.channel("room")(right), "is declared by a class, and not by the function right"),
+        (lambda: app.channel("room", messages_per_second="5"), "messages_per_second .* is no number"),
+        (lambda: app.channel("room", messages_per_second=5, message_burst=1.5), "message_burst .* is no whole number"),
+        (lambda: app.rpc(answer), r'write @app\.rpc\("name"\)'),
+        (lambda: app.listen(answer), r'write @app\.listen\("news"\)'),
+        (lambda: app.listen(PATTERN), "one channel is listened to, and not all that fit a pattern"),
+        (lambda: app.on_send(answer), "something that takes messages already"),
+        (lambda: app.broadcast("/connection/websocket", "x"), "hear channels"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            declared()
+
+
+def test_nothing_is_declared_once_the_server_is_put_together() -> None:
+    app = declare()
+    declare_channels(Settings(), app)
+    for declared in (
+        lambda: app.endpoint("/"),
+        lambda: app.channel("a"),
+        lambda: app.rpc("a"),
+        lambda: app.listen("a"),
+    ):
+        with pytest.raises(UsageError, match="must be declared before"):
+            declared()
+    with pytest.raises(UsageError, match="must be declared before"):
+        app.on_send(answer)
+
+
+def test_a_pattern_that_can_be_made_to_take_for_ever_is_refused() -> None:
+    """Those of a JSON Schema are matched in linear time; those of types are not."""
+    say = Annotated[str, msgspec.Meta(pattern=r"^([a-z]+)*$")]
+    with pytest.raises(UsageError, match=r"the pattern .* may take a stranger's text for ever"):
+        Sockade().endpoint("/", message=list[say])  # type: ignore[valid-type,arg-type]
+    with pytest.raises(UsageError, match=r"a msgspec\.Raw is not read at all"):
+        Sockade().endpoint("/", message=msgspec.Raw)
+
+
+def test_keys_are_read_as_json_has_them() -> None:
+    assert convert({"1": 2}, dict[int, int]) == {1: 2}
+
+
+@pytest.mark.parametrize("bad", [("text", "400"), ("text", None), (1, 400)])
+def test_an_error_for_clients_has_a_text_and_a_number(bad: tuple[Any, Any]) -> None:
+    with pytest.raises(UsageError, match="of a RejectedError is a"):
+        RejectedError(*bad)

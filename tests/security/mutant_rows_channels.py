@@ -45,7 +45,7 @@ CHANNELS: tuple[Row, ...] = (
     (
         "asynchronous right",
         "messaging/handlers.py",
-        "if not call.awaited and inspect.iscoroutinefunction(function):",
+        "if not call.awaited and inspect.iscoroutinefunction(inner):",
         "if False:",
         HANDLERS,
     ),
@@ -255,8 +255,8 @@ CHANNELS: tuple[Row, ...] = (
     (
         "first message: off",
         "assembly.py",
-        "first_message=CHANNELS if credentials.first_message else None",
-        "first_message=CHANNELS",
+        "CHANNELS if credentials.first_message and application.speaks_channels else None",
+        "CHANNELS",
         f"{FIRST_MESSAGE} -k both_are_off",
     ),
     (

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.security.mutant_rows import ROWS
 from tests.security.mutant_rows_identity import ROWS as IDENTITY_ROWS
+from tests.security.mutant_rows_messaging import ROWS as MESSAGING_ROWS
 
 ROOT = Path(__file__).parent.parent.parent
 SECONDS = 300
@@ -451,8 +452,8 @@ MUTANTS = (
     Mutant(
         "memory of a client",
         "messaging/channel_protocol.py",
-        "        del connection.state.client  # they refer to each other\n",
-        "",
+        "client, connection.client = connection.client, None",
+        "client = connection.client",
         f"{CLOSED} -k websocket",
     ),
     Mutant("address before TLS", "doors/listener.py", "if not self._rules().permits(address):", "if False:", ADDRESSES),
@@ -675,7 +676,7 @@ MUTANTS = (
         "message if True else",
         MESSAGES,
     ),
-    *(Mutant(*row) for row in (*ROWS, *IDENTITY_ROWS)),
+    *(Mutant(*row) for row in (*ROWS, *IDENTITY_ROWS, *MESSAGING_ROWS)),
 )
 
 

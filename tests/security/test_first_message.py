@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sockade import Sockade
+from sockade.assembly import policy_of
+from sockade.settings import CredentialSettings, Settings
 from tests.running import ROOMY, close_code
 
 if TYPE_CHECKING:
@@ -141,3 +144,12 @@ async def test_a_ticket_in_the_url_works_once_and_stands_in_no_log(serve: Any) -
     assert (await server.refused(f"{PATH}?access_token=x", headers=headers)).status == 400
     assert (await server.refused(f"{PATH}?ticket=a&ticket=b", headers=headers)).status == 400
     assert answer.json["ticket"] not in server.log_text
+
+
+def test_where_there_are_no_channels_nobody_is_let_in_without_a_credential() -> None:
+    """Nothing there would ever ask who they are."""
+    settings = Settings(credentials=CredentialSettings(first_message=True))
+    assert policy_of(settings, 443, Sockade()).first_message is None
+    app = Sockade()
+    app.channel("room")(type("Room", (), {}))
+    assert policy_of(settings, 443, app).first_message == PATH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from sockade.errors import UsageError
 from sockade.guard.messages import MessageRules
 from sockade.guard.rates import Rate
+from sockade.messaging.channel_protocol import PATH as CHANNELS
 from sockade.messaging.channels import Channels, declared_by
 from sockade.messaging.endpoint import Endpoint, Procedure, read_schema
 from sockade.messaging.handlers import Call, annotation, check, check_type, methods
@@ -16,7 +18,6 @@ from sockade.messaging.types import History
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from sockade.messaging.connection import Connection
     from sockade.messaging.control import Control
@@ -62,11 +63,12 @@ class Sockade:
         self._hub: Hub | None = None
         self._control: Control | None = None
         self._grants: Grants | None = None
+        self._complete = False
 
     # What is declared before the server runs.
 
     def endpoint(
-        self, path: str, *, message: type[Any] | None = None, schema: Path | None = None, binary: bool = False
+        self, path: str, *, message: type[Any] | None = None, schema: Path | str | None = None, binary: bool = False
     ) -> Callable[[C], C]:
         """Serve plain messages at a path.
 
@@ -82,8 +84,11 @@ class Sockade:
             UsageError: the path is malformed or taken, no callback is defined or one cannot be called, both `message`
                 and `schema` are given, or the schema cannot be read or is refused.
         """
+        self._must_not_run()
         if not isinstance(path, str):
             raise UsageError('an endpoint is declared with its path: write @app.endpoint("/")')
+        if path == CHANNELS:
+            raise UsageError(f"the channel protocol is spoken at {path!r}: declare channels instead")
         if not path.startswith("/") or "?" in path or "#" in path or not path.isascii():
             raise UsageError(f"endpoint path {path!r} must begin with / and hold no query, fragment or non-ASCII text")
         if path in self.endpoints:
@@ -91,7 +96,7 @@ class Sockade:
         if message is not None and schema is not None:
             raise UsageError(f"the endpoint at {path!r} has both message and schema: one says what a message is")
         check_type(f"message of the endpoint at {path!r}", message)
-        rules = MessageRules(binary=binary, shape=message, schema=None if schema is None else read_schema(schema))
+        rules = MessageRules(binary=binary, shape=message, schema=None if schema is None else read_schema(Path(schema)))
 
         def register(handler: C) -> C:
             instance = handler() if isinstance(handler, type) else handler
@@ -137,12 +142,17 @@ class Sockade:
             UsageError: the pattern is malformed or taken, an argument is not one of those above, or a method is
                 misspelt or cannot be called.
         """
+        self._must_not_run()
         if not isinstance(pattern, str):
             raise UsageError('a channel is declared with its pattern: write @app.channel("room:{name}")')
         if not isinstance(history, History | None):
             raise UsageError(f"history of the channel {pattern!r} is not a History(size, ttl)")
         if join_leave not in (True, False, "user"):
             raise UsageError(f'join_leave of the channel {pattern!r} is not True, False or "user"')
+        if not isinstance(messages_per_second, int | float | None):
+            raise UsageError(f"messages_per_second of the channel {pattern!r} is no number")
+        if not isinstance(message_burst, int):
+            raise UsageError(f"message_burst of the channel {pattern!r} is no whole number")
         if messages_per_second is not None and (messages_per_second <= 0 or message_burst < 1):
             raise UsageError(f"the channel {pattern!r} would let nobody publish: its rate and its burst are too small")
 
@@ -174,6 +184,10 @@ class Sockade:
             UsageError: the name is taken, or the function cannot be called so.
         """
 
+        self._must_not_run()
+        if not isinstance(name, str):
+            raise UsageError('a procedure is declared with its name: write @app.rpc("name")')
+
         def register(function: F) -> F:
             if name in self.procedures:
                 raise UsageError(f"the procedure {name!r} is there already")
@@ -195,6 +209,12 @@ class Sockade:
             UsageError: somebody listens to it already, or the function cannot be called so.
         """
 
+        self._must_not_run()
+        if not isinstance(channel, str):
+            raise UsageError('a channel is listened to by its name: write @app.listen("news")')
+        if "{" in channel:
+            raise UsageError('one channel is listened to, and not all that fit a pattern: write @app.listen("news")')
+
         def register(function: L) -> L:
             if channel in self.listeners:
                 raise UsageError(f"there is something that listens to {channel!r} already")
@@ -208,8 +228,11 @@ class Sockade:
         """Let `async def take(connection, data)` have what clients send without expecting an answer.
 
         Raises:
-            UsageError: the function cannot be called so.
+            UsageError: something takes them already, or the function cannot be called so.
         """
+        self._must_not_run()
+        if self.send_handler is not None:
+            raise UsageError("there is something that takes messages already")
         check("what takes messages", function, ANSWER)
         self.send_handler = function
         return function
@@ -266,6 +289,8 @@ class Sockade:
 
     def broadcast(self, path: str, message: str | bytes, *, but: Connection | None = None) -> None:
         """Send a message to every connection of an endpoint, save `but`. Before the server runs there are none."""
+        if path == CHANNELS:
+            raise UsageError("clients of the channel protocol hear channels: use app.publish or app.send")
         if self._hub is not None:
             self._hub.broadcast(path, message, but=but)
 
@@ -274,11 +299,20 @@ class Sockade:
         """Whether there is anything for which clients need the channel protocol."""
         return bool(self.channels.declared or self.procedures or self.send_handler)
 
+    def complete(self) -> None:
+        """Take no more declarations: the server is put together from those there are."""
+        self._complete = True
+
     def bind(self, hub: Hub, control: Control | None = None, grants: Grants | None = None) -> None:
         """Tie the application to the connections and channels of a running server."""
         self._hub = hub
         self._control = control
         self._grants = grants
+
+    def _must_not_run(self) -> None:
+        """Refuse what is declared too late."""
+        if self._complete:
+            raise UsageError("the server runs: whatever there is must be declared before")
 
     @property
     def _running(self) -> Control:

@@ -38,29 +38,29 @@ class ChannelProtocol:
             None,
             # An empty object is the protocol's own ping, which SDKs wait for and browsers can see.
             heartbeat=frame("{}"),
+            pong="{}",
             codes=DISCONNECT_CODES,
             on_reject=self.on_reject,
             on_renew=self.on_renew,
         )
 
     async def on_open(self, connection: Connection) -> None:
-        client = connection.state.client = Client(connection, self._services)
-        connection.state.silence = connection.hub.loop.call_later(CONNECT_SECONDS, client.expect_connect)
+        client = connection.client = Client(connection, self._services)
+        client.open(connection.hub.loop.call_later(CONNECT_SECONDS, client.expect_connect))
 
     async def on_message(self, connection: Connection, message: str) -> None:
-        await connection.state.client.receive(message)
+        if connection.client is not None:
+            await connection.client.receive(message)
 
     async def on_close(self, connection: Connection) -> None:
-        connection.state.silence.cancel()
-        connection.state.client.leave()
-        del connection.state.client  # they refer to each other
+        client, connection.client = connection.client, None  # they refer to each other
+        if client is not None:
+            client.leave()
 
     def on_reject(self, connection: Connection, message: str | bytes, reason: Reason) -> None:
-        client: Client | None = getattr(connection.state, "client", None)
-        if client is not None and isinstance(message, str):
-            client.reject(message, reason)
+        if connection.client is not None and isinstance(message, str):
+            connection.client.reject(message, reason)
 
     def on_renew(self, connection: Connection) -> None:
-        client: Client | None = getattr(connection.state, "client", None)
-        if client is not None and client.connected:
-            client.renewed()
+        if connection.client is not None and connection.client.connected:
+            connection.client.renewed()

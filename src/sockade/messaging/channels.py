@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from sockade.guard.rates import Allowances, Rate
 from sockade.guard.rights import EVERYONE, OWNER, USER_VARIABLE, has_any
 from sockade.messaging.broker import Keep
 from sockade.messaging.endpoint import read_schema
-from sockade.messaging.handlers import Call, check_type, methods
+from sockade.messaging.handlers import Call, is_exact, message_type, methods
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 VARIABLE = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 ASKED = Call(("identity",), awaited=False)
+TAKEN = frozenset(("self", "identity", "connection", "message"))
+"""Names of what rights and hooks get besides the variables."""
 METHODS = {
     "may_subscribe": ASKED,
     "may_publish": ASKED,
@@ -59,6 +62,8 @@ class Channel:
     token: bool
     """Whether a subscription token is as good as a right."""
     message: type[Any] | None
+    exact: bool
+    """Whether data of that type has no field besides its own, and may be passed on as it came."""
     schema: Schema | None
     may_subscribe: Permits
     may_publish: Permits
@@ -116,11 +121,18 @@ class Channels:
         """Add a declaration.
 
         Raises:
-            UsageError: its pattern is taken; or it is personal, and its pattern does not say whose.
+            UsageError: its pattern is taken, or another comes first for every name that fits it; or it is personal, and
+                its pattern does not say whose.
         """
         form = VARIABLE.sub("{}", channel.pattern)
         if any(VARIABLE.sub("{}", one.pattern) == form for one in self.declared):
             raise UsageError(f"the channel {channel.pattern!r} is declared already")
+        for one in self.declared:
+            if all(map(one.fits.fullmatch, samples(channel))):
+                raise UsageError(
+                    f"the channel {channel.pattern!r} would never be reached: {one.pattern!r}, which is declared "
+                    "before it, fits all its names; declare it first"
+                )
         if channel.personal:
             if list(channel.fits.groupindex) != [USER_VARIABLE]:
                 raise UsageError(f"the personal channel {channel.pattern!r} needs the variable {{user}} and no other")
@@ -163,11 +175,14 @@ def declared_by(
         UsageError: the pattern is malformed, or a method is misspelt or cannot be called.
     """
     fits = compiled(pattern, personal=personal)
-    found = methods(f"the channel {pattern!r}", handler, METHODS, list(fits.groupindex))
-    message = getattr(handler, "message", None)
-    check_type(f"message of the channel {pattern!r}", message)
-    found["may_subscribe"] = found["may_subscribe"] or anyone
-    found["may_publish"] = found["may_publish"] or nobody
+    where = f"the channel {pattern!r}"
+    found = methods(where, handler, METHODS, list(fits.groupindex))
+    message = message_type(where, handler)
+    # A function that is there may be as good as false.
+    if found["may_subscribe"] is None:
+        found["may_subscribe"] = anyone
+    if found["may_publish"] is None:
+        found["may_publish"] = nobody
     return Channel(
         pattern=pattern,
         fits=fits,
@@ -178,6 +193,7 @@ def declared_by(
         personal=personal,
         token=token,
         message=message,
+        exact=is_exact(message),
         schema=None,
         allowances=Allowances(rate) if rate is not None else None,
         **found,
@@ -204,6 +220,7 @@ def configured(name: str, settings: ChannelSettings) -> Channel:
         personal=settings.personal,
         token=settings.token,
         message=None,
+        exact=True,
         schema=read_schema(settings.schema_file) if settings.schema_file is not None else None,
         may_subscribe=holders(subscribe),
         may_publish=holders(settings.publish),
@@ -223,11 +240,20 @@ def compiled(pattern: str, *, personal: bool = False) -> re.Pattern[str]:
     names = parts[1::2]
     if not pattern or len(set(names)) != len(names) or any("{" in part or "}" in part for part in parts[::2]):
         raise UsageError(f"channel pattern {pattern!r} is malformed: write it like room:{{name}}")
+    if taken := TAKEN.intersection(names):
+        raise UsageError(f"channel pattern {pattern!r} calls a variable {min(taken)}, as something else is called")
     # Users of another issuer are called `issuer:name`.
     value = ".+" if personal else "[^:]+"
     return re.compile(
         "".join(f"(?P<{part}>{value})" if number % 2 else re.escape(part) for number, part in enumerate(parts))
     )
+
+
+def samples(channel: Channel) -> Iterator[str]:
+    """Yield names that fit a pattern: whatever fits them all, fits all names of the pattern."""
+    # No pattern has these signs of its own, so that it is variables of another one that they fit.
+    for value in ("\ue000", "\ue000:\ue000") if channel.personal else ("\ue000",):
+        yield VARIABLE.sub(value, channel.pattern)
 
 
 def holders(rights: tuple[str, ...]) -> Permits:
@@ -240,11 +266,13 @@ def _holds(rights: tuple[str, ...], identity: Identity, /, **variables: str) -> 
 
 
 def yes(answer: object) -> bool:
-    """Return a right's answer as one. A coroutine, which is true, is none: whoever made it waits for another answer."""
+    """Return a right's answer as one. What is yet to be awaited or gone through is none, although it is true."""
     if answer is True or answer is False:
         return answer
     if inspect.isawaitable(answer):
         raise UsageError("a right was asked and has to be awaited: it cannot be asynchronous")
+    if answer is NotImplemented or isinstance(answer, (Iterator, AsyncIterator)):
+        raise UsageError(f"a right was asked, and {answer!r} is neither yes nor no")
     return bool(answer)
 
 

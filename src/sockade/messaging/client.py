@@ -62,9 +62,24 @@ class Client:
         self.node = services.node
         self.connected = False
         self.subscriptions: dict[str, Subscription] = {}
+        self.asking = ""
+        """The channel that the client asked to hear, while it is seen whether it may."""
+        self.entering = asyncio.Lock()
+        """Held by whoever lets the client hear a channel, for the client may ask while the server decides so."""
         self.unanswered = 0
         """Publishes that wait for the disk."""
         self._room: asyncio.Future[None] | None = None
+        self.silence: asyncio.TimerHandle | None = None
+
+    def open(self, silence: asyncio.TimerHandle) -> None:
+        """Begin: `silence` is what ends a connection that does not say `connect`."""
+        self.silence = silence
+        if self.connection.confirm is None:
+            self._be_known()
+
+    def _be_known(self) -> None:
+        """Let whoever ends this user's connections find this one, from when it is known whose it is."""
+        self.node.clients[self.connection.identity.user].add(self)
 
     def expect_connect(self) -> None:
         """Close a connection that has not said `connect`."""
@@ -158,11 +173,11 @@ class Client:
             if not isinstance(renewed, int):
                 return renewed
             expires, ttl = True, renewed
+            self._be_known()
         subscribed = await subscribing.subscribe_by_server(self, body.subs)
         if subscribed is None or not self.connection.is_open:
             return None
         self.connected = True
-        self.node.clients[self.connection.identity.user].add(self)
         return replies.ConnectResult(
             client=self.connection.id,
             version=VERSION,
@@ -208,7 +223,7 @@ class Client:
     def renewed(self) -> None:
         """Let the rights of now hold: a channel that the client may not hear any more is heard no more."""
         for subscription in list(self.subscriptions.values()):
-            if not subscription.ended and not subscribing.may_stay(self, subscription):
+            if not subscribing.may_stay(self, subscription):
                 self.node.lose(subscription, replies.UnsubscribeCode.SERVER)
 
     # Rights.
@@ -219,7 +234,7 @@ class Client:
         Whoever was subscribed with a token for it may hear it as long as that lasts.
         """
         subscription = self.subscriptions.get(name)
-        if subscription is not None and not subscription.ended and subscribing.may_stay(self, subscription):
+        if subscription is not None and subscribing.may_stay(self, subscription):
             return subscription.match
         match = self.node.channels.find(name)
         return match if match is not None and match.may_subscribe(self.connection.identity) else None
@@ -228,6 +243,8 @@ class Client:
 
     def leave(self) -> None:
         """Leave every channel: the connection is gone."""
+        if self.silence is not None:
+            self.silence.cancel()
         for name in list(self.subscriptions):
             subscribing.unsubscribe(self, name)
         clients = self.node.clients.get(self.connection.identity.user)

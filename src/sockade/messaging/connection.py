@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sockade.errors import UsageError
 from sockade.guard.messages import TOO_FAST, TOO_MANY_INVALID, Close, Reject, decide
-from sockade.messaging.frames import frame
+from sockade.messaging.callbacks import END, FAILURES
+from sockade.messaging.frames import frame, is_close_code
 from sockade.messaging.inbox import Inbox
 from sockade.protocol.codes import CloseCode
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from sockade.guard.handshake import Refuse
     from sockade.guard.identity import ConnectionId, Identity
+    from sockade.messaging.client import Client
     from sockade.messaging.endpoint import Endpoint
     from sockade.messaging.hub import Hub
     from sockade.messaging.transport import Transport
@@ -33,6 +36,8 @@ INBOX_MESSAGES = 16
 EXPIRY_NOTICE_SECONDS = 60
 REASON_BYTES = 123
 """RFC 6455 §5.5: a control frame carries 125 bytes, two of which are the code."""
+NOT_HEARD = frozenset((CloseCode.POLICY_VIOLATION, CloseCode.CREDENTIAL_EXPIRED, CloseCode.FORBIDDEN))
+"""Whoever is closed with one of these has lost what they were admitted by: what waits of them goes nowhere."""
 
 
 class Connection:
@@ -51,6 +56,7 @@ class Connection:
         "_warn_at",
         "address",
         "check_at",
+        "client",
         "close_code",
         "close_reason",
         "confirm",
@@ -111,6 +117,8 @@ class Connection:
         self.flush_due = False
         self.heard = 0
         """How many of the messages that its room has yet to send are in the outbox already, or are none of its."""
+        self.client: Client | None = None
+        """Who is at the other end, where the channel protocol is spoken."""
         self._state: SimpleNamespace | None = None
         self.reading_paused = False
 
@@ -144,16 +152,28 @@ class Connection:
         return self.is_open
 
     def broadcast(self, message: str | bytes) -> None:
-        """Queue a message for every other connection of this endpoint."""
+        """Queue a message for every other connection of this endpoint, which is one of plain messages."""
+        if self.client is not None:
+            raise UsageError("clients of the channel protocol hear channels: use app.publish or app.send")
         self.hub.broadcast(self.endpoint.path, message, but=self)
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
-        """Close after what is queued, with a close code of RFC 6455 §7.4 and a reason of at most 123 bytes."""
+        """Close after what is queued, with a close code of RFC 6455 §7.4 and a reason of at most 123 bytes.
+
+        Raises:
+            UsageError: the code is none that may be sent, or the reason is no text.
+        """
+        if not is_close_code(code):
+            raise UsageError(f"no connection is closed with {code!r}: there are 1000 to 1014 and 3000 to 4999")
+        if not isinstance(reason, str):
+            raise UsageError(f"the reason of a close is a text, and not {reason!r}")
         if not self.is_open:
             return
+        told = reason.encode(errors="replace")[:REASON_BYTES].decode(errors="ignore")
         self.closing()
-        code = self.endpoint.codes.get(code, code)
-        self.transport.close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
+        if code in NOT_HEARD:
+            self.inbox.items.clear()
+        self.transport.close(self.endpoint.codes.get(code, code), told)
 
     # What the hub calls.
 
@@ -171,7 +191,7 @@ class Connection:
         if self.endpoint.on_renew is not None:
             try:
                 self.endpoint.on_renew(self)
-            except Exception as error:  # noqa: BLE001 - whatever the application raises when it is asked for rights
+            except FAILURES as error:
                 # What cannot be told to be permitted is not; and the session's other connections go on.
                 self.hub.report(self, error)
                 self.close(CloseCode.INTERNAL_ERROR, "internal error")
@@ -284,9 +304,17 @@ class Connection:
         """Take one whole message."""
         if not self.is_open:
             return
-        hub = self.hub
+        hub, endpoint = self.hub, self.endpoint
+        if message == endpoint.pong:
+            self.receive_pong()
+            return
         self._active_at = hub.now
-        decision = decide(message, self.endpoint.rules, self.standing, self.expires_at, hub.monotonic())
+        try:
+            decision = decide(message, endpoint.rules, self.standing, self.expires_at, hub.monotonic())
+        except FAILURES as error:  # The application's type may have code of its own.
+            hub.report(self, error)
+            self.close(CloseCode.INTERNAL_ERROR, "internal error")
+            return
         if decision is not message:  # which is the usual answer
             if isinstance(decision, Reject):
                 self._reject(message, decision.reason)
@@ -385,4 +413,4 @@ class Connection:
         self.outbox.clear()
         self._abort_at = self._pong_by = math.inf
         self.hub.unregister(self)
-        self.inbox.put(None)
+        self.inbox.put(END)

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from sockade.errors import UsageError
 from sockade.guard.identity import Grant
 from sockade.messaging.broker import NO_LIMIT, History, Position
@@ -65,8 +67,10 @@ class Control:
 
         Raises:
             UnknownChannelError: no such channel is declared.
+            UsageError: the key is no text.
             StorageError: it was not published.
         """
+        check_text("an idempotency key", key)
         return await self._node.publish(self.find(channel), data, key=key, tags=tags, keep=not skip_history)
 
     async def history(
@@ -103,7 +107,8 @@ class Control:
         }
 
     def find(self, channel: str) -> Match:
-        """Return a declared channel. Raises UnknownChannelError."""
+        """Return a declared channel. Raises UnknownChannelError, and UsageError where the name is no text."""
+        check_text("the name of a channel", channel)
         match = self._node.channels.find(channel)
         if match is None:
             raise UnknownChannelError(channel)
@@ -126,14 +131,20 @@ class Control:
         """
         match = self.find(channel)
         grant = Grant(user, channel, math.inf, info) if info is not None else None
+        data = msgspec.Raw(msgspec.json.encode(data)) if data is not None else None
         return sum([await subscribe_later(one, match, data, grant) for one in self.clients(user, client)])
 
     def unsubscribe(self, user: str, channel: str, *, client: str = "") -> int:
         """End a user's subscriptions of a channel at once, for good; return how many."""
-        found = [one for one in self.clients(user, client) if is_subscribed(one, channel)]
-        for one in found:
-            self._node.lose(one.subscriptions.pop(channel), UnsubscribeCode.SERVER)
-        return len(found)
+        count = 0
+        for one in self.clients(user, client):
+            if one.asking == channel:
+                one.asking = ""
+                count += 1
+            elif is_subscribed(one, channel):
+                self._node.lose(one.subscriptions[channel], UnsubscribeCode.SERVER)
+                count += 1
+        return count
 
     def disconnect(
         self,
@@ -148,7 +159,8 @@ class Control:
 
         Below 3500, and from 4000 to 4499, the clients connect again.
         """
-        found = [one for one in self.clients(user, client) if one.connection.id not in keep]
+        known = self._clients(user, client)
+        found = [one for one in known if one.connection.id not in keep]
         for one in found:
             one.connection.close(code, reason or "disconnected")
         return len(found)
@@ -177,16 +189,30 @@ class Control:
 
     def clients(self, user: str, client: str = "") -> list[Client]:
         """Return a user's connected clients, or the one of that id."""
+        return [one for one in self._clients(user, client) if one.connected]
+
+    def _clients(self, user: str, client: str) -> list[Client]:
+        """Return a user's clients, those too that have not said `connect`; or the one of that id."""
         mine = self._node.clients.get(user, ())
         return [one for one in mine if not client or one.connection.id == client]
 
     def info(self) -> NodeInfo:
         """Return what this node has."""
-        clients = self._node.clients.values()
+        connected = [sum(one.connected for one in mine) for mine in self._node.clients.values()]
         members = self._node.members.values()
         return NodeInfo(
-            clients=sum(map(len, clients)),
-            users=len(clients),
+            clients=sum(connected),
+            users=sum(map(bool, connected)),
             channels=len(members),
             subscriptions=sum(len(one.subscriptions) for one in members),
         )
+
+
+def check_text(what: str, value: object) -> None:
+    """Tell whether something is a text that can be kept and sent. Raises UsageError: it is not."""
+    try:
+        if not isinstance(value, str):
+            raise UsageError(f"{what} is a text, and not {value!r}")
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} cannot be UTF-8: {value!r}") from error

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     OnConnection = Callable[[Connection], Awaitable[None]]
     OnMessage = Callable[[Connection, Any], Awaitable[None]]
-    OnError = Callable[[Connection, Exception], Awaitable[None]]
+    OnError = Callable[[Connection, BaseException], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Endpoint:
     on_error: OnError | None
     heartbeat: bytes | None = None
     """A frame that asks the peer for an answer, in the place of a WebSocket ping."""
+    pong: str | None = None
+    """The message that answers it."""
     codes: Mapping[int, int] = field(default_factory=dict)
     """What close codes become on this endpoint."""
     on_reject: Callable[[Connection, str | bytes, Reason], None] | None = None

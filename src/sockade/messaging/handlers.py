@@ -7,19 +7,34 @@ is written with `async def` answers with a coroutine, which is as good as yes.
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import msgspec
-from msgspec.inspect import CustomType, Field, Type, type_info
+from msgspec.inspect import (
+    CustomType,
+    DataclassType,
+    Field,
+    RawType,
+    StrType,
+    StructType,
+    Type,
+    TypedDictType,
+    type_info,
+)
 
 from sockade.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
+RIGHT = "may_"
+"""What the names of rights begin with."""
+MESSAGE = "message"
+"""The name under which a handler has the type of what is published."""
 LIKENESS = 0.8
 """How like a known name another one is that was probably meant to be it; 1 is the same."""
 
@@ -43,13 +58,32 @@ def methods(where: str, handler: object, calls: Mapping[str, Call], named: Colle
     Raises:
         UsageError: it has one under another name, or one that cannot be called.
     """
+    if inspect.isroutine(handler):
+        raise UsageError(f"{where} is declared by a class, and not by the function {handler.__name__}")
     for name in dir(handler):
         if name not in calls and name.startswith(("on", "may")):
             refuse_misspelt(where, name, calls)
-    found = {name: getattr(handler, name, None) for name in calls}
+    found = {name: method(where, handler, name) for name in calls}
     for name, function in found.items():
         if function is not None:
             check(f"{name} of {where}", function, calls[name], named)
+    return found
+
+
+def method(where: str, handler: object, name: str) -> Any:
+    """Return a method of a handler; None where it has none, which for a right is something else than a right of None.
+
+    Raises:
+        UsageError: it has one that cannot be had.
+    """
+    if name not in dir(handler):
+        return getattr(handler, name, None)
+    try:
+        found = getattr(handler, name)
+    except AttributeError as error:
+        raise UsageError(f"{where} has {name}, which cannot be had: {error}") from error
+    if found is None and name.startswith(RIGHT):
+        raise UsageError(f"{where} has {name} = None: write a function that says who may")
     return found
 
 
@@ -59,7 +93,7 @@ def refuse_misspelt(where: str, name: str, known: Collection[str]) -> None:
     if near := difflib.get_close_matches(flat(name), spelt, 1, LIKENESS):
         raise UsageError(f"{where} has {name}, which nothing calls: did you mean {spelt[near[0]]}?")
     # Whoever wrote it relies on being asked.
-    if name.startswith("may_"):
+    if name.startswith(RIGHT):
         raise UsageError(f"{where} has {name}, which nothing asks; there are {', '.join(known)}")
 
 
@@ -74,9 +108,14 @@ def check(what: str, function: Callable[..., Any], call: Call, named: Collection
     Raises:
         UsageError: it takes other arguments; or it must be asynchronous and is not, or the other way round.
     """
-    if not call.awaited and inspect.iscoroutinefunction(function):
+    if not callable(function):
+        raise UsageError(f"{what} is {function!r}, which cannot be called")
+    inner = innermost(function)
+    if not call.awaited and inspect.iscoroutinefunction(inner):
         raise UsageError(f"{what} is not awaited: write it with def, without async")
-    if call.awaited and inspect.isroutine(function) and not inspect.iscoroutinefunction(inspect.unwrap(function)):
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise UsageError(f"{what} yields, which nothing takes: write it without yield")
+    if call.awaited and inspect.isroutine(inner) and not inspect.iscoroutinefunction(inner):
         raise UsageError(f"{what} is awaited: write it with async def")
     try:
         taken = signature(function)
@@ -86,6 +125,14 @@ def check(what: str, function: Callable[..., Any], call: Call, named: Collection
         taken.bind(*call.arguments, **dict.fromkeys(named))
     except TypeError:
         raise UsageError(f"{what} must take ({', '.join((*call.arguments, *named))})") from None
+
+
+def innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what somebody wrote, within what wraps it and what gives it some of its arguments."""
+    inner = inspect.unwrap(function)
+    while isinstance(inner, functools.partial):
+        inner = inspect.unwrap(inner.func)
+    return inner if inspect.isroutine(inner) else type(inner).__call__
 
 
 def signature(function: Callable[..., Any]) -> inspect.Signature:
@@ -113,13 +160,39 @@ def annotation(function: Callable[..., Any], position: int) -> Any:
     if position >= len(taken) or taken[position].annotation is inspect.Parameter.empty:
         return Any
     parameter = taken[position]
-    written = inspect.unwrap(function)
-    names = getattr(getattr(written, "func", written), "__globals__", {})
+    names = getattr(innermost(function), "__globals__", {})
     holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
     try:
         return get_type_hints(holder, globalns=names, include_extras=True)[parameter.name]
     except NameError as error:
         raise UsageError(f"the type of {parameter.name!r} must be importable when the module runs: {error}") from error
+
+
+def annotated_names(of: type) -> set[str]:
+    """Return the names that a class annotates, with a value or without."""
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        forward = annotationlib.Format.FORWARDREF
+        return {name for one in of.__mro__ for name in annotationlib.get_annotations(one, format=forward)}
+    return {name for one in of.__mro__ for name in inspect.get_annotations(one)}
+
+
+def message_type(where: str, handler: object) -> Any:
+    """Return the type that a handler's `message` is; None where it has none.
+
+    Raises:
+        UsageError: it looks as if it had one, or JSON cannot be read as that.
+    """
+    found = getattr(handler, MESSAGE, None)
+    if found is None and MESSAGE in annotated_names(type(handler)):
+        raise UsageError(f"{where} annotates message, which says nothing: write message = Type")
+    for name in dir(handler):
+        other = name != MESSAGE and not name.startswith(("on", "may"))
+        if other and isinstance(getattr(handler, name, None), type):
+            refuse_misspelt(where, name, (MESSAGE,))
+    check_type(f"message of {where}", found)
+    return found
 
 
 def check_type(what: str, message: Any) -> None:
@@ -128,21 +201,45 @@ def check_type(what: str, message: Any) -> None:
         return
     try:
         msgspec.json.Decoder(message)
-        alien = next(aliens(type_info(message), set()), None)
+        flaws = [flaw for part in parts(type_info(message)) if (flaw := flaw_of(part))]
     except (TypeError, NameError) as error:
         raise UsageError(f"{what} is no type that JSON can be read as: {error}") from error
-    if alien is not None:
-        raise UsageError(f"{what} is no type that JSON can be read as: nothing in JSON is a {alien.__qualname__}")
+    if flaws:
+        raise UsageError(f"{what} is no type that JSON can be read as: {flaws[0]}")
 
 
-def aliens(part: object, seen: set[int]) -> Iterator[type]:
-    """Yield the classes within a type, as msgspec describes it, that nothing is read as. A type may contain itself."""
-    if isinstance(part, CustomType) and part.cls is not object:
-        yield part.cls
-    elif isinstance(part, tuple):
+def flaw_of(part: Type) -> str:
+    """Return why nothing of a stranger is read as a type; "" where it is."""
+    match part:
+        case CustomType(cls) if cls is not object:
+            return f"nothing in JSON is a {cls.__qualname__}"
+        case RawType():
+            return "a msgspec.Raw is not read at all"
+        case StrType(pattern=str(pattern)):
+            return f"the pattern {pattern!r} may take a stranger's text for ever; those of a JSON Schema do not"
+        case _:
+            return ""
+
+
+def is_exact(message: Any) -> bool:
+    """Tell whether what is read as a type has no field besides those of the type."""
+    if message is None:
+        return True
+    fields = [
+        part for part in parts(type_info(message)) if isinstance(part, (StructType, DataclassType, TypedDictType))
+    ]
+    return all(isinstance(part, StructType) and part.forbid_unknown_fields for part in fields)
+
+
+def parts(part: object, seen: set[int] | None = None) -> Iterator[Type]:
+    """Yield every type within a type, as msgspec describes it. One may contain itself."""
+    seen = set() if seen is None else seen
+    if isinstance(part, tuple):
         for one in part:
-            yield from aliens(one, seen)
+            yield from parts(one, seen)
     elif isinstance(part, (Type, Field)) and id(part) not in seen:
         seen.add(id(part))
+        if isinstance(part, Type):
+            yield part
         for name in part.__struct_fields__:
-            yield from aliens(getattr(part, name), seen)
+            yield from parts(getattr(part, name), seen)

@@ -40,7 +40,7 @@ class Hub:
         limits: LimitSettings,
         idle_seconds: float,
         limiter: Limiter,
-        report: Callable[[Connection, Exception], None],
+        report: Callable[[Connection, BaseException], None],
         closed: Callable[[Connection], None],
         seen: Callable[[SessionId], None],
     ) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import heapq
 import logging
 import math
+import weakref
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,6 +22,7 @@ import msgspec
 
 from sockade.errors import StorageError
 from sockade.messaging.broker import Draft, Position, Publication, Published
+from sockade.messaging.callbacks import FAILURES
 from sockade.messaging.frames import frame
 from sockade.messaging.recovery import Step, step
 from sockade.protocol.replies import ClientInfo, Pub, UnsubscribeCode, encode_push
@@ -41,6 +43,8 @@ RENEWAL_GRACE_SECONDS = 2.0
 """How long what rests on a token renewed in band outlives it: SDKs fetch the next one when it ends."""
 POSITION_CHECK_SECONDS = 40.0
 """How often subscribers' positions are compared with the top of their stream, which finds what a broker lost."""
+DELIVERY_SECONDS = 1.0
+"""How long a publication may be on its way from the stream to the subscribers."""
 
 logger = logging.getLogger("sockade.channels")
 
@@ -50,7 +54,7 @@ def ttl_until(ends_at: float, now: float) -> int:
     return max(1, int(ends_at - now - RENEWAL_GRACE_SECONDS))
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Subscription:
     """One connection's place in one channel."""
 
@@ -100,10 +104,10 @@ class Node:
         self.members: dict[str, Members] = {}
         self.clients: defaultdict[str, set[Client]] = defaultdict(set)
         """Connected clients of the channel protocol, by user."""
-        self._ending: list[tuple[float, int, Subscription]] = []
+        self._ending: list[tuple[float, int, weakref.ref[Subscription]]] = []
         self._numbers = count()
-        self._tops: list[tuple[str, Position]] = []
-        """The tops that were looked at in the last sweep."""
+        self._tops: list[tuple[float, str, Position]] = []
+        """The tops of streams, and when they were looked at."""
 
     async def start(self) -> None:
         """Begin to deliver."""
@@ -133,7 +137,8 @@ class Node:
     def end_later(self, subscription: Subscription) -> None:
         """See to it that a subscription ends with its token."""
         if subscription.ends_at != math.inf:
-            heapq.heappush(self._ending, (subscription.ends_at, next(self._numbers), subscription))
+            # What is over before its token must not be kept until then.
+            heapq.heappush(self._ending, (subscription.ends_at, next(self._numbers), weakref.ref(subscription)))
 
     def remove(self, subscription: Subscription) -> None:
         """Let a subscriber hear no more."""
@@ -200,7 +205,7 @@ class Node:
         """
         try:
             self._deliver(channel, publication, position)
-        except Exception:
+        except FAILURES:
             logger.exception("a publication could not be delivered to everyone")
 
     def _deliver(self, channel: str, publication: Publication, position: Position) -> None:
@@ -223,7 +228,7 @@ class Node:
         info = msgspec.json.decode(publication.info, type=ClientInfo) if publication.info is not None else None
         try:
             listener(msgspec.json.decode(publication.data), info.user if info is not None else "")
-        except Exception:
+        except FAILURES:
             logger.exception("a listener failed")
 
     def _continues(self, member: Subscription, position: Position, lost: list[Subscription]) -> bool:
@@ -242,43 +247,52 @@ class Node:
 
     def lose(self, subscription: Subscription, code: UnsubscribeCode) -> None:
         """End a subscription from the server's side; from 2500 on the client subscribes again by itself."""
+        name, client = subscription.match.name, subscription.connection.client
         self.remove(subscription)
-        push = encode_push("unsubscribe", {"code": int(code), "reason": code.text}, subscription.match.name)
+        if client is not None and client.subscriptions.get(name) is subscription:
+            del client.subscriptions[name]
+        push = encode_push("unsubscribe", {"code": int(code), "reason": code.text}, name)
         subscription.connection.send(push.decode())
 
     # What is due, once a second.
 
-    async def sweep(self) -> None:
-        """End the subscriptions whose tokens ended, and compare positions that were not for a while."""
+    def sweep(self) -> None:
+        """End the subscriptions whose tokens ended, and those that stand below the top of their stream."""
         now = self.clock.monotonic()
         while self._ending and self._ending[0][0] <= now:
-            _, _, subscription = heapq.heappop(self._ending)
+            subscription = heapq.heappop(self._ending)[2]()
             # One that was renewed meanwhile stands in the heap again, with its new end.
-            if not subscription.ended and subscription.ends_at <= now:
+            if subscription is not None and not subscription.ended and subscription.ends_at <= now:
                 self.lose(subscription, UnsubscribeCode.EXPIRED)
-        self._compare()
+        self._compare(now)
+
+    async def look_at_tops(self) -> None:
+        """Read where the streams are whose subscribers were not compared with them for a while."""
+        now = self.clock.monotonic()
         due = [name for name, members in self.members.items() if members.check_at <= now]
         for name in due:
             self.members[name].check_at = now + POSITION_CHECK_SECONDS
         await asyncio.gather(*(self._look_at_top(name) for name in due))
 
     async def _look_at_top(self, name: str) -> None:
-        """Note where a stream's top is, to compare with at the next sweep."""
+        """Note where a stream's top is, to compare with in a second."""
         match = self.channels.find(name)
         if match is None or match.channel.keep is None or match.channel.cache:
             return
         try:
-            self._tops.append((name, (await self.broker.history(name, limit=0)).top))
+            top = (await self.broker.history(name, limit=0)).top
         except StorageError:
             return
+        self._tops.append((self.clock.monotonic(), name, top))
 
-    def _compare(self) -> None:
+    def _compare(self, now: float) -> None:
         """End the subscriptions that stand below what was the top of their stream a second ago.
 
         Whoever reads a stream may see a publication a moment before it is delivered; by now it has been, or it was
         lost on its way.
         """
-        tops, self._tops = self._tops, []
+        tops = [(name, top) for at, name, top in self._tops if at + DELIVERY_SECONDS <= now]
+        self._tops = [one for one in self._tops if one[0] + DELIVERY_SECONDS > now]
         for name, top in tops:
             members = self.members.get(name)
             for member in list(members.subscriptions.values()) if members is not None else ():
@@ -290,6 +304,8 @@ class Node:
 
 def hold(member: Subscription, publication: Publication, position: Position) -> None:
     """Hold a publication back for a subscriber whose history is read."""
+    if position.offset == 0 and member.match.channel.keep is not None:
+        return  # It is in no history, so whoever does not hear live yet does not hear it.
     if member.held is not None and len(member.held) < HELD_PUBLICATIONS:
         member.held.append((publication, position))
     else:

@@ -41,12 +41,19 @@ async def publish(client: Client, command: commands.Command, body: commands.Publ
         data = await accepted(client, match, body.data)
     except DecodeError:
         return replies.error(ErrorCode.BAD_REQUEST)
+    if match.channel.on_publish is not None and not may_still_publish(client, match):
+        return replies.error(ErrorCode.PERMISSION_DENIED)
     subscription = client.subscriptions.get(body.channel)
     info = subscription.info if subscription is not None else info_of(identity, client)
     client.answer_later(command, client.node.publish(match, msgspec.json.encode(data), info=info))
     if client.unanswered >= UNANSWERED:
         await client.wait_for_room()
     return None
+
+
+def may_still_publish(client: Client, match: Match) -> bool:
+    """Tell whether a client may publish after the application was asked, which may have taken its time."""
+    return client.connection.is_open and match.may_publish(client.connection.identity)
 
 
 async def accepted(client: Client, match: Match, data: Any) -> Any:
@@ -61,7 +68,7 @@ async def accepted(client: Client, match: Match, data: Any) -> Any:
         raise DecodeError("not what the schema asks for")
     typed = convert(data, channel.message) if channel.message is not None else data
     if channel.on_publish is None:
-        return data
+        return data if channel.exact else typed
     replaced = await channel.on_publish(client.connection, typed, **match.variables)
     return typed if replaced is None else replaced
 

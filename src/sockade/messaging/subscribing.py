@@ -7,10 +7,12 @@ and both are merged. Between the merge and the reply nothing is awaited, so noth
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from sockade.errors import StorageError
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Secret
 from sockade.messaging.broker import Position
@@ -21,7 +23,7 @@ from sockade.protocol.reasons import Reason
 from sockade.protocol.replies import DisconnectCode, ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from sockade.guard.identity import Grant, Identity
@@ -48,14 +50,23 @@ async def subscribe(client: Client, body: commands.Subscribe) -> replies.Subscri
     if isinstance(entered, replies.Error):
         return entered
     match, grant = entered
-    data = await ask_application(client, match)
-    if is_subscribed(client, body.channel):
-        return replies.error(ErrorCode.ALREADY_SUBSCRIBED)
-    subscription = Subscription(client.connection, match, info_of(client.connection.identity, client, grant))
-    if grant is not None:
-        subscription.ends_at = monotonic_end(client, grant)
-    history = await hold_back(client, subscription, body)
-    result = join(client, subscription, history, body, data)
+    client.asking = match.name
+    try:
+        data = await ask_application(client, match)
+        subscription = Subscription(client.connection, match, info_of(client.connection.identity, client, grant))
+        if grant is not None:
+            subscription.ends_at = monotonic_end(client, grant)
+        async with client.entering:
+            if is_subscribed(client, match.name):
+                return replies.error(ErrorCode.ALREADY_SUBSCRIBED)
+            with held_back(client, subscription):
+                history = await read_missed(client.node.broker, match, body)
+                # All this took its time, in which the right may have been lost.
+                if client.asking != match.name or not may_stay(client, subscription):
+                    return replies.error(ErrorCode.PERMISSION_DENIED)
+                result = join(client, subscription, history, body, data)
+    finally:
+        client.asking = ""
     if result is None:
         client.disconnect(DisconnectCode.INSUFFICIENT_STATE)
     return result
@@ -84,18 +95,18 @@ async def ask_application(client: Client, match: Match) -> Any:
 
 def is_subscribed(client: Client, name: str) -> bool:
     """Tell whether a client hears a channel."""
-    before = client.subscriptions.get(name)
-    return before is not None and not before.ended
+    return name in client.subscriptions
 
 
-async def hold_back(client: Client, subscription: Subscription, wanted: Wanted) -> History | None:
-    """Let live publications wait for a new subscriber while what it may have missed is read, and return that."""
+@contextmanager
+def held_back(client: Client, subscription: Subscription) -> Iterator[None]:
+    """Let live publications wait for a new subscriber, until it hears live; who does not come to that is forgotten."""
     client.node.add(subscription)
     try:
-        return await read_missed(client.node.broker, subscription.match, wanted)
-    except BaseException:
-        client.node.remove(subscription)
-        raise
+        yield
+    finally:
+        if subscription.held is not None:
+            client.node.remove(subscription)
 
 
 async def read_missed(broker: Broker, match: Match, wanted: Wanted) -> History | None:
@@ -123,7 +134,6 @@ def join(
     merge = recover_latest if subscription.match.channel.cache else recover
     outcome = merge(since, history, subscription.held or [])
     if isinstance(outcome, Gap) or subscription.overflowed:
-        client.node.remove(subscription)
         return None
     missed = outcome.publications if isinstance(outcome, Recovered) and wanted.recover else None
     if missed is not None and not fits(client, missed):
@@ -165,12 +175,14 @@ def unsubscribe(client: Client, name: str) -> None:
 async def refresh(client: Client, body: commands.SubRefresh) -> replies.Result | replies.Error:
     """Go on with a new subscription token."""
     subscription = client.subscriptions.get(body.channel)
-    if subscription is None or subscription.ended or not subscription.match.channel.token:
+    if subscription is None or not subscription.match.channel.token:
         return replies.error(ErrorCode.PERMISSION_DENIED)
     grant = await client.services.verify_grant(Secret(body.token), client.connection.identity.user, body.channel)
     if isinstance(grant, Refuse):
         expired = grant.reason is Reason.TOKEN_EXPIRED
         return replies.error(ErrorCode.TOKEN_EXPIRED if expired else ErrorCode.PERMISSION_DENIED)
+    if subscription.ended:  # meanwhile
+        return replies.error(ErrorCode.PERMISSION_DENIED)
     subscription.ends_at = monotonic_end(client, grant)
     client.node.end_later(subscription)
     return replies.RefreshResult(expires=True, ttl=ttl_of(client, subscription))
@@ -229,19 +241,15 @@ async def subscribe_by_server(
         name: Subscription(client.connection, match, info_of(identity, client), by_server=True)
         for name, match in matches.items()
     }
-    for subscription in subscriptions.values():
-        client.node.add(subscription)
     broker = client.node.broker
-    try:
-        histories = [await read_missed(broker, match, wanted.get(name, NOTHING)) for name, match in matches.items()]
-    except BaseException:
+    with ExitStack() as stack:
         for subscription in subscriptions.values():
-            client.node.remove(subscription)
-        raise
-    results = {
-        name: join(client, subscription, history, wanted.get(name, NOTHING))
-        for (name, subscription), history in zip(subscriptions.items(), histories, strict=True)
-    }
+            stack.enter_context(held_back(client, subscription))
+        histories = [await read_missed(broker, match, wanted.get(name, NOTHING)) for name, match in matches.items()]
+        results = {
+            name: join(client, subscription, history, wanted.get(name, NOTHING))
+            for (name, subscription), history in zip(subscriptions.items(), histories, strict=True)
+        }
     found = {name: result for name, result in results.items() if result is not None}
     if len(found) < len(results):
         client.disconnect(DisconnectCode.INSUFFICIENT_STATE)
@@ -253,17 +261,25 @@ async def subscribe_later(client: Client, match: Match, data: Any = None, grant:
     """Subscribe a connected client to a channel that it did not ask for, and tell it; False where it hears it.
 
     Of `grant` only what it shows of the client counts: the server's word has no end.
+
+    Raises:
+        StorageError: the channel's position could not be read.
     """
-    if is_subscribed(client, match.name):
-        return False
     identity = client.connection.identity
     subscription = Subscription(client.connection, match, info_of(identity, client, grant), by_server=True)
-    history = await hold_back(client, subscription, NOTHING)
-    result = join(client, subscription, history, NOTHING, data)
+    async with client.entering:
+        if is_subscribed(client, match.name):
+            return False
+        with held_back(client, subscription):
+            history = await read_missed(client.node.broker, match, NOTHING)
+            if not client.connection.is_open:
+                return False
+            result = join(client, subscription, history, NOTHING, data)
     if result is None:
-        return False
+        raise StorageError("what was read of the channel and what came meanwhile do not join")
     push = {"recoverable": result.recoverable, "positioned": result.positioned, "epoch": result.epoch}
-    push |= {"offset": result.offset, "data": data}
-    content = {key: value for key, value in push.items() if value}
+    content = {key: value for key, value in (push | {"offset": result.offset}).items() if value}
+    if data is not None:
+        content["data"] = data
     client.connection.send(replies.encode_push("subscribe", content, match.name).decode())
     return True

@@ -102,7 +102,7 @@ def convert(value: Any, type_: type[T]) -> T:
         DecodeError: it is not of that type.
     """
     try:
-        return msgspec.convert(value, type_, strict=True)
+        return msgspec.convert(value, type_, strict=True, str_keys=True)
     except (ValueError, RecursionError) as error:
         raise DecodeError("not of the expected shape") from error
 

@@ -89,6 +89,7 @@ class DisconnectCode(IntEnum):
 # What a close code of plain endpoints is here.
 DISCONNECT_CODES: Mapping[int, DisconnectCode] = MappingProxyType(
     {
+        CloseCode.NORMAL: DisconnectCode.FORCE_DISCONNECT,
         CloseCode.GOING_AWAY: DisconnectCode.SHUTDOWN,
         CloseCode.SERVICE_RESTART: DisconnectCode.SHUTDOWN,
         CloseCode.UNSUPPORTED_DATA: DisconnectCode.BAD_REQUEST,
