@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+CLIENT_CODES = range(100, 2_000)
+"""Codes of errors that clients of the channel protocol are told: up to 399 those of the protocol."""
+
+
 class SockadeError(Exception):
     """Any error that Sockade raises on purpose."""
 
@@ -52,8 +56,8 @@ class RejectedError(SockadeError):
     def __init__(self, message: str = "permission denied", code: int = 103) -> None:
         if not isinstance(message, str):
             raise UsageError(f"the message of a RejectedError is a text, and not {message!r}")
-        if not isinstance(code, int):
-            raise UsageError(f"the code of a RejectedError is a number, and not {code!r}")
+        if type(code) is not int or code not in CLIENT_CODES:
+            raise UsageError(f"the code of a RejectedError is a number from 100 to 1999, and not {code!r}")
         super().__init__(message)
         self.code = code
 

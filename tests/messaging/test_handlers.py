@@ -372,7 +372,10 @@ def test_keys_are_read_as_json_has_them() -> None:
     assert convert({"1": 2}, dict[int, int]) == {1: 2}
 
 
-@pytest.mark.parametrize("bad", [("text", "400"), ("text", None), (1, 400)])
+@pytest.mark.parametrize(
+    "bad", [("text", "400"), ("text", None), ("text", True), ("text", 0), ("text", 2000), (1, 400)]
+)
 def test_an_error_for_clients_has_a_text_and_a_number(bad: tuple[Any, Any]) -> None:
+    assert RejectedError("text", 400).code == 400
     with pytest.raises(UsageError, match="of a RejectedError is a"):
         RejectedError(*bad)
