@@ -451,3 +451,33 @@ async def test_an_answer_to_a_ping_is_heard_while_a_command_takes_its_time_and_i
     house.room.step(20)
     assert (ada.closed, ada.transport.aborted) == (None, False)
     assert len(house.room.seen) == seen
+
+
+async def test_who_does_not_take_the_answers_gets_no_more_of_them(house: House) -> None:
+    ada = await house.enter()
+    connection = ada.transport.connection
+    connection.pause_writing()
+    for number in range(17):
+        house.room.clock.step(1)
+        connection.receive(f'{{"id":{number + 100},"history":{{"channel":"room:a"}}}}')
+    await house.room.turn()
+    assert not ada.transport.reading
+    assert not [one for one in ada.heard() if one.get("id", 0) >= 100]
+    connection.resume_writing()
+    await house.room.turn()
+    assert ada.transport.reading
+    assert [one["id"] for one in ada.heard() if one.get("id", 0) >= 100] == list(range(100, 117))
+
+
+@pytest.mark.parametrize("end", ["closing", "lost", "drop"])
+async def test_whoever_ends_before_they_took_the_answers_is_waited_for_no_longer(house: House, end: str) -> None:
+    ada = await house.enter()
+    connection = ada.transport.connection
+    connection.pause_writing()
+    await ada.send('{"id":9,"ping":{}}')
+    {"closing": connection.closing, "lost": ada.transport.finish, "drop": lambda: connection.drop("slow")}[end]()
+    if end != "lost":
+        ada.transport.finish()
+    await house.room.turn()
+    assert connection.task is not None
+    assert connection.task.done()

@@ -187,6 +187,13 @@ ROWS: tuple[Row, ...] = (
         f"{SUBSCRIBING} -k kept_until",
     ),
     (
+        "answers that are not taken",
+        "messaging/client.py",
+        "            await self.connection.until_taken()\n",
+        "",
+        f"{CLIENT} -k take_the_answers",
+    ),
+    (
         "a connection that is silent",
         "messaging/control.py",
         "known = self._clients(user, client)",

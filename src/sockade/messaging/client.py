@@ -94,6 +94,8 @@ class Client:
             self.disconnect(DisconnectCode.BAD_REQUEST)
             return
         for number, command in enumerate(found):
+            # Whoever does not take the answers gets none to further commands, and is not read for long either.
+            await self.connection.until_taken()
             if not self.connection.is_open:
                 return
             if number and not self.connection.allow_one_more():

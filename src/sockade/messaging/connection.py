@@ -53,6 +53,7 @@ class Connection:
         "_progress",
         "_seen_at",
         "_state",
+        "_taken",
         "_warn_at",
         "address",
         "check_at",
@@ -133,6 +134,7 @@ class Connection:
         self._pong_by = math.inf
         self._paused_at = math.inf
         self._progress = 0
+        self._taken: asyncio.Future[None] | None = None
         self._abort_at = math.inf
         self.check_at = 0
 
@@ -238,6 +240,7 @@ class Connection:
     def drop(self, reason: str) -> None:
         """Abort without a closing handshake: the peer does not read, or does not answer."""
         self.is_open = False
+        self._go_on()
         self.room.remove(self)
         self.outbox.clear()
         self.close_reason = self.close_reason or reason
@@ -390,6 +393,19 @@ class Connection:
         self._paused_at = math.inf
         if self.is_open:
             self.flush()
+        self._go_on()
+
+    async def until_taken(self) -> None:
+        """Wait while the peer does not take what is sent, and is there."""
+        while self._paused_at != math.inf and self.is_open:
+            self._taken = self.hub.loop.create_future()
+            await self._taken
+
+    def _go_on(self) -> None:
+        """Let go on who waited for the peer."""
+        taken, self._taken = self._taken, None
+        if taken is not None and not taken.done():
+            taken.set_result(None)
 
     def closing(self) -> None:
         """Note that either side begins to close; what is queued goes first, and then TCP is given a while to end."""
@@ -398,6 +414,7 @@ class Connection:
             self._paused_at = math.inf  # whatever the peer has taken so far
             self.flush()
             self.is_open = False
+            self._go_on()
             self.room.remove(self)
             self._abort_at = self.hub.now + self.hub.limits.close_seconds
             self.hub.watch(self, self._abort_at)
@@ -408,6 +425,7 @@ class Connection:
     def lost(self, code: int | None, reason: str) -> None:
         """Note that the peer is gone: the last thing a connection hears."""
         self.is_open = False
+        self._go_on()
         self.close_code = code
         self.close_reason = self.close_reason or reason
         self.outbox.clear()
