@@ -18,7 +18,7 @@ from sockade.brokers.sqlite import FILE_NAME, SqliteBroker
 from sockade.brokers.stream_file import StreamFile
 from sockade.clock import SteppedClock
 from sockade.errors import StartError, StorageError
-from sockade.messaging.broker import Draft, Keep, Position, Publication
+from sockade.messaging.broker import META_SECONDS, Draft, Keep, Position, Publication
 
 if TYPE_CHECKING:
     from sockade.brokers.works import Work
@@ -136,6 +136,24 @@ async def test_a_history_of_an_older_version_is_read_on(tmp_path: Path, version:
     assert history.publications[:-2] == [*first, Publication(3, b'"c"', 1_800_000_000.0, b"i", b"t")]
     assert [one.data for one in history.publications[-2:]] == [b"d", b"e"]
     assert history.top == Position(5, "then")
+    await broker.close()
+
+
+async def test_a_long_history_of_an_older_version_outlives_what_that_one_gave_it(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    broker = await opened(tmp_path, clock)
+    draft, keep = Draft(b"a", clock.wall()), Keep(100, 3 * META_SECONDS)
+    position = (await broker.publish("news", draft, keep)).position
+    await broker.close()
+    old = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+    old.execute("ALTER TABLE streams RENAME COLUMN until TO used_at")
+    old.execute("UPDATE streams SET used_at = ?", (clock.wall(),))
+    old.execute("PRAGMA user_version=3")
+    old.close()
+    clock.step(3 * META_SECONDS - 1)
+    broker = await opened(tmp_path, clock)
+    history = await broker.history("news")
+    assert ([one.data for one in history.publications], history.top) == ([b"a"], position)
     await broker.close()
 
 

@@ -98,13 +98,22 @@ async def test_history_is_bounded_by_age(bench: Bench) -> None:
 
 async def test_offset_and_epoch_outlive_the_publications(bench: Bench) -> None:
     before = await bench.publish("a")
-    bench.clock.step(META_SECONDS - 1)
+    bench.clock.step(KEEP.seconds + META_SECONDS - 1)
     assert (await bench.broker.history("news")).top == before
     assert await bench.publish("b") == Position(2, before.epoch)
-    bench.clock.step(META_SECONDS + 1)
+    bench.clock.step(KEEP.seconds + META_SECONDS)
     after = (await bench.broker.history("news")).top
     assert after.offset == 0
     assert after.epoch != before.epoch
+
+
+async def test_a_history_longer_than_that_is_whole_after_it(bench: Bench) -> None:
+    long = Keep(size=3, seconds=3 * META_SECONDS)
+    positions = [await bench.publish("a", keep=long), await bench.publish("b", keep=KEEP)]
+    bench.clock.step(2 * META_SECONDS)
+    assert await bench.texts() == ["a"]
+    assert (await bench.broker.history("news")).top == positions[-1]
+    assert await bench.publish("c") == Position(3, positions[0].epoch)
 
 
 async def test_history_since_limit_and_reverse(bench: Bench) -> None:

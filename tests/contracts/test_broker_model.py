@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 RUNS: Counter[str] = Counter()
 """Histories compared, by machine."""
 CHANNELS = st.sampled_from(["a", "b"])
-KEEPS = st.sampled_from([None, Keep(1, 60), Keep(3, 60), Keep(5, 10), Keep(100, 60)])
+KEEPS = st.sampled_from([None, Keep(1, 60), Keep(3, 60), Keep(5, 10), Keep(100, 60), Keep(4, 2 * META_SECONDS)])
 KEYS = st.sampled_from(["", "", "k1", "k2"])
 
 
@@ -45,9 +45,9 @@ class Model:
         self.delivered: list[tuple[str, int, str]] = []
 
     def top(self, channel: str, now: float) -> int:
-        top, used_at = self.tops.get(channel, (0, float("-inf")))
-        if used_at + META_SECONDS <= now:
-            self.tops[channel], self.logs[channel], top = (0, now), [], 0
+        top, until = self.tops.get(channel, (0, float("-inf")))
+        if until <= now:
+            self.tops[channel], self.logs[channel], top = (0, now + META_SECONDS), [], 0
             self.incarnations[channel] = self.incarnations.get(channel, 0) + 1
         return top
 
@@ -57,7 +57,7 @@ class Model:
             return offset
         offset = self.top(channel, now) + 1 if keep else 0
         if keep:
-            self.tops[channel] = (offset, now)
+            self.tops[channel] = (offset, max(self.tops[channel][1], now + keep.seconds + META_SECONDS))
             self.logs[channel] = [*self.logs.get(channel, []), (offset, text, now + keep.seconds)][-keep.size :]
         if key:
             self.keys[channel, key] = (offset, now + IDEMPOTENCY_SECONDS)

@@ -7,6 +7,7 @@ CLIENT = "tests/messaging/test_client.py"
 SUBSCRIBING = "tests/messaging/test_subscribing.py"
 HANDLERS = "tests/messaging/test_handlers.py"
 CONTROL = "tests/messaging/test_control.py"
+BROKER = "tests/contracts/test_broker.py"
 GRANTS = "tests/identity/test_grants.py"
 FIRST_MESSAGE = "tests/security/test_first_message.py"
 
@@ -230,6 +231,13 @@ CHANNELS: tuple[Row, ...] = (
         "if missed is not None and not fits(client, missed):",
         "if False:",
         f"{SUBSCRIBING} -k half_an_outbox",
+    ),
+    (
+        "a history longer than positions outlive it",
+        "brokers/stream_file.py",
+        "stream.until = max(stream.until, end + META_SECONDS)",
+        "stream.until = max(stream.until, batch.now + META_SECONDS)",
+        f"{BROKER} -k longer_than_that",
     ),
     (
         "position below the top",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sockade.messaging.broker import META_SECONDS, History, Position, Publication
+from sockade.messaging.broker import History, Position, Publication
 
 if TYPE_CHECKING:
     import sqlite3
@@ -27,7 +27,7 @@ BLOCK = 64
 BLOCK_BYTES = 65_536
 """Of their data; a larger publication has a block to itself."""
 
-READ_STREAM = "SELECT epoch, top, floor FROM streams WHERE channel = ? AND used_at > ?"
+READ_STREAM = "SELECT epoch, top, floor FROM streams WHERE channel = ? AND until > ?"
 OLDEST_FIRST = "SELECT last, content FROM blocks WHERE channel = ? AND last > ? AND expires_at > ? ORDER BY last"
 NEWEST_FIRST = """
 SELECT last, content FROM blocks WHERE channel = ? AND last > ? AND last < ? AND expires_at > ? ORDER BY last DESC
@@ -63,7 +63,7 @@ def read(
     """Return a stream's publications that are not over and its top, of one moment; None before its first look."""
     connection.execute("BEGIN")
     try:
-        stream = connection.execute(READ_STREAM, (channel, now - META_SECONDS)).fetchone()
+        stream = connection.execute(READ_STREAM, (channel, now)).fetchone()
         if stream is None:
             return None
         epoch, top, floor = stream

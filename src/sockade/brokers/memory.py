@@ -29,17 +29,20 @@ SWEEP_EVERY = 1_000
 class Stream:
     """One channel's history: publications with the time at which each is over."""
 
-    __slots__ = ("epoch", "publications", "top", "used_at")
+    __slots__ = ("epoch", "publications", "top", "until")
 
     def __init__(self, epoch: str, now: float) -> None:
         self.epoch = epoch
         self.top = 0
         self.publications: deque[tuple[float, Publication]] = deque()
-        self.used_at = now
+        self.until = now + META_SECONDS
+        """When all of it is forgotten."""
 
     def append(self, publication: Publication, keep: Keep) -> None:
         """Add a publication, and drop what is over the size."""
-        self.publications.append((publication.time + keep.seconds, publication))
+        end = publication.time + keep.seconds
+        self.publications.append((end, publication))
+        self.until = max(self.until, end + META_SECONDS)
         while len(self.publications) > keep.size:
             self.publications.popleft()
 
@@ -80,7 +83,6 @@ class MemoryBroker:
         else:
             stream = self._stream(channel, now)
             stream.top += 1
-            stream.used_at = now
             position = Position(stream.top, stream.epoch)
         publication = Publication(position.offset, draft.data, draft.time, draft.info, draft.tags)
         if keep is not None:
@@ -113,7 +115,7 @@ class MemoryBroker:
 
     def _stream(self, channel: str, now: float) -> Stream:
         stream = self._streams.get(channel)
-        if stream is None or stream.used_at + META_SECONDS <= now:
+        if stream is None or stream.until <= now:
             stream = self._streams[channel] = Stream(self._clock.short_id(), now)
         return stream
 
@@ -130,7 +132,7 @@ class MemoryBroker:
             del self._keys[oldest]
         self._publishes += 1
         if self._publishes % SWEEP_EVERY == 0:
-            over = [name for name, stream in self._streams.items() if stream.used_at + META_SECONDS <= now]
+            over = [name for name, stream in self._streams.items() if stream.until <= now]
             for name in over:
                 del self._streams[name]
 

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 
 from sockade.brokers.blocks import encode
 from sockade.errors import StartError
+from sockade.messaging.broker import META_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION = 3
+VERSION = 4
 BUSY_SECONDS = 5.0
 STATEMENTS = 96
 """Statements that a connection keeps prepared."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS streams (
-    channel TEXT PRIMARY KEY, epoch TEXT NOT NULL, top INTEGER NOT NULL, used_at REAL NOT NULL,
+    channel TEXT PRIMARY KEY, epoch TEXT NOT NULL, top INTEGER NOT NULL, until REAL NOT NULL,
     floor INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 -- In the order they came: what one commit adds lies together, whatever its channels.
@@ -37,16 +38,20 @@ CREATE INDEX IF NOT EXISTS keys_expiry ON keys (until);
 CREATE TABLE IF NOT EXISTS mend (id INTEGER PRIMARY KEY, filler BLOB NOT NULL);
 """
 APPENDS = """
-CREATE TEMP VIEW appends (channel, last, expires_at, content, used_at, floor, trim) AS
+CREATE TEMP VIEW appends (channel, last, expires_at, content, until, floor, trim) AS
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL;
 CREATE TEMP TRIGGER append INSTEAD OF INSERT ON appends BEGIN
     INSERT INTO blocks (channel, last, expires_at, content)
     SELECT new.channel, new.last, new.expires_at, new.content WHERE new.content IS NOT NULL;
-    UPDATE streams SET top = new.last, used_at = new.used_at, floor = new.floor WHERE channel = new.channel;
+    UPDATE streams SET top = new.last, until = new.until, floor = new.floor WHERE channel = new.channel;
     DELETE FROM blocks WHERE channel = new.channel AND last <= new.trim;
 END;
 """
 """What adding a block comes to, so that one statement, which is then the whole transaction, does it for many."""
+OUTLIVE = """
+UPDATE streams
+SET until = ? + max(until, coalesce((SELECT max(expires_at) FROM blocks WHERE blocks.channel = streams.channel), 0))
+"""
 
 
 def open_file(path: Path) -> sqlite3.Connection:
@@ -100,9 +105,21 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def upgrade(connection: sqlite3.Connection, version: int) -> None:
-    """Take over what an older version kept: a row for each publication, and in the first no floor."""
+    """Take over what an older version kept.
+
+    The first had no floor, the first two a row for each publication, and the first three forgot a stream so long after
+    its last use, whatever it still held.
+    """
     if version == 1:
         connection.execute("ALTER TABLE streams ADD COLUMN floor INTEGER NOT NULL DEFAULT 0")
+    if version < 3:
+        take_publications(connection)
+    connection.execute("ALTER TABLE streams RENAME COLUMN used_at TO until")
+    connection.execute(OUTLIVE, (META_SECONDS,))
+
+
+def take_publications(connection: sqlite3.Connection) -> None:
+    """Make a block of each publication that has a row of its own."""
     rows = connection.execute('SELECT channel, "offset", data, time, expires_at, info, tags FROM publications')
     connection.executemany(
         "INSERT INTO blocks (channel, last, expires_at, content) VALUES (?, ?, ?, ?)",

@@ -60,7 +60,8 @@ class Stream:
 
     epoch: str
     top: int
-    used_at: float
+    until: float
+    """When all of it is forgotten."""
     floor: int
     """The largest offset that is not read any more."""
     trimmed: int
@@ -137,12 +138,12 @@ class StreamFile:
             self.connection.execute("BEGIN IMMEDIATE")
             self.connection.execute("DELETE FROM blocks WHERE expires_at <= ?", (now,))
             self.connection.execute("DELETE FROM keys WHERE until <= ?", (now,))
-            self.connection.execute("DELETE FROM streams WHERE used_at <= ?", (now - META_SECONDS,))
+            self.connection.execute("DELETE FROM streams WHERE until <= ?", (now,))
             self.connection.execute("COMMIT")
         except BaseException:
             self._undo()
             raise
-        for channel in [name for name, stream in self._streams.items() if stream.used_at + META_SECONDS <= now]:
+        for channel in [name for name, stream in self._streams.items() if stream.until <= now]:
             del self._streams[channel]
 
     @property
@@ -200,7 +201,6 @@ class StreamFile:
         if stream is None:
             stream = batch.changed[channel] = self._stream(batch, channel)
             batch.kept[channel] = []
-            stream.used_at = batch.now
         return stream
 
     def _gather(self, batch: Batch) -> None:
@@ -216,9 +216,11 @@ class StreamFile:
                 content = encode(block)
                 batch.size += len(content)
                 last += len(block)
-                rows += (channel, last, max([one[2] for one in block]), content, batch.now, stream.floor, trim)
+                end = max([one[2] for one in block])
+                stream.until = max(stream.until, end + META_SECONDS)
+                rows += (channel, last, end, content, stream.until, stream.floor, trim)
             if not kept:
-                rows += (channel, last, None, None, batch.now, stream.floor, trim)
+                rows += (channel, last, None, None, stream.until, stream.floor, trim)
         for start in range(0, len(rows), COLUMNS * ROWS):
             part = rows[start : start + COLUMNS * ROWS]
             batch.statements.append((INSERTS[len(part) // COLUMNS], part))
@@ -248,24 +250,24 @@ class StreamFile:
 
     def _known(self, batch: Batch, channel: str) -> Stream | None:
         stream = self._streams.get(channel)
-        if stream is None or stream.used_at + META_SECONDS <= batch.now:
+        if stream is None or stream.until <= batch.now:
             row = self.connection.execute(
-                "SELECT epoch, top, used_at, floor FROM streams WHERE channel = ? AND used_at > ?",
-                (channel, batch.now - META_SECONDS),
+                "SELECT epoch, top, until, floor FROM streams WHERE channel = ? AND until > ?",
+                (channel, batch.now),
             ).fetchone()
             if row is None:
                 return None
-            epoch, top, used_at, floor = row
-            stream = self._streams[channel] = Stream(epoch, top, used_at, floor, floor - TRIM)
+            epoch, top, until, floor = row
+            stream = self._streams[channel] = Stream(epoch, top, until, floor, floor - TRIM)
         return stream
 
     def _stream(self, batch: Batch, channel: str) -> Stream:
         """Return a stream; it begins when it is first looked at."""
         stream = self._known(batch, channel)
         if stream is None:
-            stream = self._streams[channel] = Stream(self._clock.short_id(), 0, batch.now, 0, 0)
+            stream = self._streams[channel] = Stream(self._clock.short_id(), 0, batch.now + META_SECONDS, 0, 0)
             batch.statements += [
                 ("DELETE FROM blocks WHERE channel = ?", (channel,)),
-                ("INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?, ?)", (channel, stream.epoch, 0, batch.now, 0)),
+                ("INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?, ?)", (channel, stream.epoch, 0, stream.until, 0)),
             ]
         return stream

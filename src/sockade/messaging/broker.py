@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Deliver = Callable[[str, "Publication", "Position"], None]
 
 META_SECONDS = 30 * 86_400.0
-"""How long offset and epoch outlive the last publication; reading does not keep them."""
+"""How long offset and epoch outlive the time of the last publication to be over; reading does not keep them."""
 IDEMPOTENCY_SECONDS = 300.0
 """How long a repeated publish with the same idempotency key is recognized."""
 NO_LIMIT = -1
