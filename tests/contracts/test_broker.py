@@ -12,6 +12,7 @@ from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
 from sockade.clock import SteppedClock
 from sockade.messaging.broker import IDEMPOTENCY_SECONDS, META_SECONDS, Broker, Draft, Keep, Position, Publication
+from sockade.messaging.recovery import NotRecovered, recover
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -94,6 +95,19 @@ async def test_history_is_bounded_by_age(bench: Bench) -> None:
     assert await bench.texts() == ["b"]
     bench.clock.step(30)
     assert await bench.texts() == []
+
+
+async def test_what_is_over_before_its_elders_is_no_whole_history(bench: Bench) -> None:
+    """The clock is set back between two publications, and later the second one is over first."""
+    first = await bench.publish("a")
+    await bench.publish("b")
+    bench.clock.step(-30)
+    await bench.publish("c")
+    bench.clock.step(20)
+    await bench.publish("d")
+    bench.clock.step(45)
+    history = await bench.broker.history("news", since=first.offset)
+    assert isinstance(recover(first, history, ()), NotRecovered)
 
 
 async def test_offset_and_epoch_outlive_the_publications(bench: Bench) -> None:

@@ -36,6 +36,12 @@ def test_publications_that_are_gone_are_admitted() -> None:
     assert recover(Position(2, "e"), history(2, 9, 6), held()) == NotRecovered(Position(6, "e"))
 
 
+def test_a_hole_is_admitted_though_both_ends_are_there() -> None:
+    holed = History([pub(3), pub(5)], Position(5, "e"))
+    assert recover(Position(2, "e"), holed, held()) == NotRecovered(Position(5, "e"))
+    assert recover(Position(2, "e"), holed, held(6)) == NotRecovered(Position(6, "e"))
+
+
 def test_a_position_beyond_the_top_is_not_ours() -> None:
     assert recover(Position(9, "e"), history(9, 1, 4), held()) == NotRecovered(Position(4, "e"))
 

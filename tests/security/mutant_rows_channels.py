@@ -7,6 +7,7 @@ CLIENT = "tests/messaging/test_client.py"
 SUBSCRIBING = "tests/messaging/test_subscribing.py"
 HANDLERS = "tests/messaging/test_handlers.py"
 CONTROL = "tests/messaging/test_control.py"
+RECOVERY = "tests/messaging/test_recovery.py"
 BROKER = "tests/contracts/test_broker.py"
 GRANTS = "tests/identity/test_grants.py"
 FIRST_MESSAGE = "tests/security/test_first_message.py"
@@ -238,6 +239,13 @@ CHANNELS: tuple[Row, ...] = (
         "stream.until = max(stream.until, end + META_SECONDS)",
         "stream.until = max(stream.until, batch.now + META_SECONDS)",
         f"{BROKER} -k longer_than_that",
+    ),
+    (
+        "a hole in what is recovered",
+        "messaging/recovery.py",
+        "len(history.publications) == history.top.offset - since.offset",
+        "(history.publications[-1].offset if history.publications else since.offset) == history.top.offset",
+        f"{RECOVERY} -k hole",
     ),
     (
         "position below the top",
