@@ -139,7 +139,9 @@ async def test_history_since_limit_and_reverse(bench: Bench) -> None:
     assert await bench.texts(limit=2, reverse=True) == ["c", "b"]
     assert await bench.texts(since=3, reverse=True) == ["b", "a"]
     assert await bench.texts(limit=0) == []
-    assert await bench.texts(since=9) == []
+    for beyond in (9, 2**63 - 1, 2**80):
+        assert await bench.texts(since=beyond) == []
+        assert await bench.texts(since=beyond, limit=2, reverse=True) == ["c", "b"]
     assert (await bench.broker.history("news", limit=0)).top.offset == 3
 
 

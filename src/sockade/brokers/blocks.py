@@ -69,11 +69,12 @@ def read(
         epoch, top, floor = stream
         found: list[Publication] = []
         if limit != 0:
+            # An offset beyond the top may be larger than an integer in SQLite.
             if reverse:
-                # Without `since`: before everything.
-                blocks = _newest_first(connection, channel, floor, since if since is not None else top + 1, now)
+                before = top + 1 if since is None else min(since, top + 1)
+                blocks = _newest_first(connection, channel, floor, before, now)
             else:
-                blocks = _oldest_first(connection, channel, max(floor, since or 0), now)
+                blocks = _oldest_first(connection, channel, max(floor, min(since or 0, top)), now)
             # A look that is not ended would keep the log from being copied.
             with closing(blocks):
                 for block in blocks:
