@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sockade.messaging.broker import (
@@ -19,6 +20,8 @@ from sockade.messaging.broker import (
 from sockade.messaging.promise import Promise
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sockade.clock import Clock
     from sockade.messaging.broker import Deliver
 
@@ -26,31 +29,66 @@ SWEEP_EVERY = 1_000
 """Publishes between two looks for streams that nobody uses any more."""
 
 
-class Stream:
-    """One channel's history: publications with the time at which each is over."""
+GONE = (0.0, Publication(0, b"", 0.0))
+"""In the place of a publication that was dropped."""
 
-    __slots__ = ("epoch", "publications", "top", "until")
+
+class Stream:
+    """One channel's history: publications with the time at which each is over.
+
+    Their offsets follow each other up to the top, so each has its place, and nothing here takes longer with more of
+    them.
+    """
+
+    __slots__ = ("epoch", "kept", "start", "top", "until")
 
     def __init__(self, epoch: str, now: float) -> None:
         self.epoch = epoch
         self.top = 0
-        self.publications: deque[tuple[float, Publication]] = deque()
+        self.kept: list[tuple[float, Publication]] = []
+        self.start = 0
+        """The place of the oldest that was not dropped."""
         self.until = now + META_SECONDS
         """When all of it is forgotten."""
 
     def append(self, publication: Publication, keep: Keep) -> None:
         """Add a publication, and drop what is over the size."""
         end = publication.time + keep.seconds
-        self.publications.append((end, publication))
+        self.kept.append((end, publication))
         self.until = max(self.until, end + META_SECONDS)
-        while len(self.publications) > keep.size:
-            self.publications.popleft()
+        place = len(self.kept) - keep.size
+        if place > self.start:
+            self.drop_before(place)
 
-    def live(self, now: float) -> list[Publication]:
-        """Return what is not over, oldest first."""
-        while self.publications and self.publications[0][0] <= now:
-            self.publications.popleft()
-        return [publication for until, publication in self.publications if until > now]
+    def drop_before(self, place: int) -> None:
+        """Drop the oldest publications."""
+        self.kept[self.start : place] = [GONE] * (place - self.start)
+        self.start = place
+        # Never do more of them move up than were dropped since the last time.
+        if 2 * place >= len(self.kept):
+            del self.kept[:place]
+            self.start = 0
+
+    def drop_over(self, now: float) -> None:
+        """Drop what is over and older than all that is not."""
+        place = self.start
+        while place < len(self.kept) and self.kept[place][0] <= now:
+            place += 1
+        if place > self.start:
+            self.drop_before(place)
+
+    def read(self, since: int | None, now: float, *, reverse: bool) -> Iterator[Publication]:
+        """Yield what is not over after an offset, or with `reverse` before it."""
+        size = len(self.kept)
+        if reverse:
+            end = size if since is None else min(size, size - 1 - self.top + since)
+            places = range(end - 1, self.start - 1, -1)
+        else:
+            places = range(max(self.start, size - self.top + (since or 0)), size)
+        for place in places:
+            end_at, publication = self.kept[place]
+            if end_at > now:
+                yield publication
 
 
 class MemoryBroker:
@@ -98,20 +136,15 @@ class MemoryBroker:
     ) -> History:
         now = self._clock.wall()
         stream = self._stream(channel, now)
-        found: list[Publication] = []
-        if limit != 0:
-            found = stream.live(now)
-            if reverse:
-                found = [one for one in reversed(found) if since is None or one.offset < since]
-            elif since is not None:
-                found = [one for one in found if one.offset > since]
-            if limit != NO_LIMIT:
-                found = found[:limit]
+        stream.drop_over(now)
+        publications = stream.read(since, now, reverse=reverse)
+        found = list(islice(publications, limit if limit != NO_LIMIT else None))
         return History(found, Position(stream.top, stream.epoch))
 
     async def remove_history(self, channel: str) -> None:
-        if channel in self._streams:
-            self._streams[channel].publications.clear()
+        stream = self._streams.get(channel)
+        if stream is not None:
+            stream.drop_before(len(stream.kept))
 
     def _stream(self, channel: str, now: float) -> Stream:
         stream = self._streams.get(channel)
