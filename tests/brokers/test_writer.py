@@ -26,6 +26,7 @@ class FakeFile:
     def __init__(self) -> None:
         self.steps: list[str] = []
         self.failing: set[str] = set()
+        self.purged = threading.Semaphore(0)
         self.wants_checkpoint = self.is_log_long = False
         self.connection = self
 
@@ -41,6 +42,7 @@ class FakeFile:
         self._do("mend")
 
     def purge(self) -> None:
+        self.purged.release()
         if "purge" in self.failing:
             self._do("purge")
 
@@ -83,6 +85,7 @@ class House:
 @pytest.fixture
 def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setattr(module, "MEND_SECONDS", 0.05)
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
     house = House()
     yield house
     house.writer.put(None)
@@ -117,6 +120,10 @@ def test_a_failed_purge_is_mended_as_well(house: House) -> None:
     house.wait_for("OSError: mend failed")
     house.file.failing = set()
     house.wait_for("")
+
+
+def test_what_is_over_is_forgotten_though_nobody_publishes(house: House) -> None:
+    assert all(house.file.purged.acquire(timeout=20) for _ in range(3))
 
 
 def test_a_log_that_cannot_be_copied_is_told_and_tried_again_while_writing_goes_on(house: House) -> None:

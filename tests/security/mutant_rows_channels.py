@@ -9,6 +9,7 @@ HANDLERS = "tests/messaging/test_handlers.py"
 CONTROL = "tests/messaging/test_control.py"
 RECOVERY = "tests/messaging/test_recovery.py"
 BROKER = "tests/contracts/test_broker.py"
+MEMORY_BROKER = "tests/brokers/test_memory.py"
 GRANTS = "tests/identity/test_grants.py"
 FIRST_MESSAGE = "tests/security/test_first_message.py"
 
@@ -246,6 +247,13 @@ CHANNELS: tuple[Row, ...] = (
         "len(history.publications) == history.top.offset - since.offset",
         "(history.publications[-1].offset if history.publications else since.offset) == history.top.offset",
         f"{RECOVERY} -k hole",
+    ),
+    (
+        "what is over in memory",
+        "brokers/memory.py",
+        "        self._sweep_later(loop)\n        self.sweep()\n",
+        "        self._sweep_later(loop)\n",
+        f"{MEMORY_BROKER} -k nobody_publishes",
     ),
     (
         "position below the top",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -25,12 +26,9 @@ if TYPE_CHECKING:
     from sockade.clock import Clock
     from sockade.messaging.broker import Deliver
 
-SWEEP_EVERY = 1_000
-"""Publishes between two looks for streams that nobody uses any more."""
-
-
-GONE = (0.0, Publication(0, b"", 0.0))
-"""In the place of a publication that was dropped."""
+SWEEP_SECONDS = 1.0
+SWEEPS = 60
+"""Sweeps in which each stream is looked at once, so that none of them holds the loop for long."""
 
 
 class Stream:
@@ -47,7 +45,7 @@ class Stream:
         self.top = 0
         self.kept: list[tuple[float, Publication]] = []
         self.start = 0
-        """The place of the oldest that was not dropped."""
+        """The place of the oldest that was not dropped; an eighth at most lies before it."""
         self.until = now + META_SECONDS
         """When all of it is forgotten."""
 
@@ -55,17 +53,18 @@ class Stream:
         """Add a publication, and drop what is over the size."""
         end = publication.time + keep.seconds
         self.kept.append((end, publication))
-        self.until = max(self.until, end + META_SECONDS)
+        until = end + META_SECONDS
+        if until > self.until:
+            self.until = until
         place = len(self.kept) - keep.size
         if place > self.start:
             self.drop_before(place)
 
     def drop_before(self, place: int) -> None:
         """Drop the oldest publications."""
-        self.kept[self.start : place] = [GONE] * (place - self.start)
         self.start = place
-        # Never do more of them move up than were dropped since the last time.
-        if 2 * place >= len(self.kept):
+        # What is left moves up, so not each time.
+        if 8 * place >= len(self.kept):
             del self.kept[:place]
             self.start = 0
 
@@ -99,15 +98,20 @@ class MemoryBroker:
         self._deliver: Deliver = ignore
         self._streams: dict[str, Stream] = {}
         self._keys: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
-        self._publishes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._unswept: list[str] = []
+        self._portion = 0
         self.failure = ""
         """Memory does not fail."""
 
     async def start(self, deliver: Deliver) -> None:
         self._deliver = deliver
+        self._sweep_later(asyncio.get_running_loop())
 
     async def close(self) -> None:
         self._deliver = ignore
+        if self._timer is not None:
+            self._timer.cancel()
 
     def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Promise[Published]:
         return Promise(self._publish(channel, draft, keep, key))
@@ -127,7 +131,6 @@ class MemoryBroker:
             stream.append(publication, keep)
         if key:
             self._keys[channel, key] = (now + IDEMPOTENCY_SECONDS, position)
-        self._sweep(now)
         self._deliver(channel, publication, position)
         return Published(position)
 
@@ -156,18 +159,32 @@ class MemoryBroker:
         until, position = self._keys.get((channel, key), (0.0, None))
         return position if until > now else None
 
-    def _sweep(self, now: float) -> None:
-        """Forget keys that are over, in the order they came, and now and then streams nobody uses."""
+    def _sweep_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(SWEEP_SECONDS, self._sweep_regularly, loop)
+
+    def _sweep_regularly(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._sweep_later(loop)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Forget what is over: keys in the order they came, and what the next few streams keep."""
+        now = self._clock.wall()
         while self._keys:
             oldest = next(iter(self._keys))
             if self._keys[oldest][0] > now:
                 break
             del self._keys[oldest]
-        self._publishes += 1
-        if self._publishes % SWEEP_EVERY == 0:
-            over = [name for name, stream in self._streams.items() if stream.until <= now]
-            for name in over:
+        if not self._unswept:
+            self._unswept = list(self._streams)
+            self._portion = len(self._unswept) // SWEEPS + 1
+        for name in self._unswept[-self._portion :]:
+            stream = self._streams.get(name)
+            if stream is None:
+                continue
+            stream.drop_over(now)
+            if stream.until <= now:
                 del self._streams[name]
+        del self._unswept[-self._portion :]
 
 
 def ignore(channel: str, publication: Publication, position: Position) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MEND_SECONDS = 1.0
 """Between two attempts to mend the file, and to copy a log that could not be copied."""
+IDLE_SECONDS = 60.0
+"""How long it waits for a batch before it looks at what is over."""
 
 logger = logging.getLogger("sockade.channels")
 
@@ -70,9 +72,9 @@ class Writer:
             self._file.connection.close()
 
     def _next(self) -> list[Work[Any]] | None:
-        """Wait for a batch; an empty one when it is time to try again what failed."""
+        """Wait for a batch; an empty one when it is time to try again what failed, or to forget what is over."""
         try:
-            return self._batches.get(timeout=MEND_SECONDS if self.failure else None)
+            return self._batches.get(timeout=MEND_SECONDS if self.failure else IDLE_SECONDS)
         except queue.Empty:
             return []
 
