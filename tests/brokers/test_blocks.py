@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sockade.brokers import blocks
 from sockade.brokers.blocks import BLOCK, BLOCK_BYTES, Kept, divide
 from sockade.brokers.sqlite import FILE_NAME, SqliteBroker
 from sockade.brokers.stream_file import TRIM
 from sockade.clock import SteppedClock
-from sockade.messaging.broker import Draft, Keep
+from sockade.messaging.broker import OVERHEAD_BYTES, Draft, Keep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from sockade.messaging.broker import Published
@@ -102,6 +103,21 @@ async def test_what_one_commit_takes_lies_together(house: House) -> None:
 )
 async def test_a_block_is_read_from_its_middle(house: House, options: dict[str, int], expected: range) -> None:
     assert await house.offsets(**options) == list(expected)
+
+
+async def test_no_more_blocks_are_read_than_are_brought(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+
+    def counted(content: bytes, decode: Callable[[bytes], list[Kept]] = blocks._decode) -> list[Kept]:
+        decoded.append(len(content))
+        return decode(content)
+
+    monkeypatch.setattr(blocks, "_decode", counted)
+    for reverse, since, expected in [(False, 0, range(1, 11)), (True, 151, range(150, 140, -1))]:
+        decoded.clear()
+        budget = 10 * (OVERHEAD_BYTES + len(b"150{}[]"))
+        assert await house.offsets(since=since, budget=budget, reverse=reverse) == list(expected)
+        assert len(decoded) == 1
 
 
 async def test_what_is_over_is_not_read_though_its_block_is_there(house: House) -> None:

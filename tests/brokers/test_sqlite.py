@@ -101,6 +101,21 @@ async def test_who_asks_the_same_at_once_gets_one_answer_and_who_leaves_takes_no
     await broker.close()
 
 
+async def test_few_histories_are_held_however_many_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = await opened(tmp_path)
+    for number in range(3):
+        await publish(broker, str(number))
+    held: list[int] = []
+    answer = broker._answer
+    monkeypatch.setattr(broker, "_answer", lambda found: (held.append(len(found)), answer(found)))
+    histories = await asyncio.gather(*(broker.history("news", since=0, budget=number) for number in range(1_000)))
+    assert sum(held) == len(histories) == 1_000
+    assert max(held) == sqlite.QUESTIONS
+    await broker.close()
+
+
 @pytest.mark.parametrize(("version", "floor"), [(1, 0), (2, 1)])
 async def test_a_history_of_an_older_version_is_read_on(tmp_path: Path, version: int, floor: int) -> None:
     old = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)

@@ -11,7 +11,16 @@ from sockade.brokers.memory import MemoryBroker
 from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
 from sockade.clock import SteppedClock
-from sockade.messaging.broker import IDEMPOTENCY_SECONDS, META_SECONDS, Broker, Draft, Keep, Position, Publication
+from sockade.messaging.broker import (
+    IDEMPOTENCY_SECONDS,
+    META_SECONDS,
+    OVERHEAD_BYTES,
+    Broker,
+    Draft,
+    Keep,
+    Position,
+    Publication,
+)
 from sockade.messaging.recovery import NotRecovered, recover
 
 if TYPE_CHECKING:
@@ -143,6 +152,25 @@ async def test_history_since_limit_and_reverse(bench: Bench) -> None:
         assert await bench.texts(since=beyond) == []
         assert await bench.texts(since=beyond, limit=2, reverse=True) == ["c", "b"]
     assert (await bench.broker.history("news", limit=0)).top.offset == 3
+
+
+async def test_history_brings_so_many_bytes(bench: Bench) -> None:
+    for size in (100, 200, 300):
+        draft = Draft(b"x" * (size - 50), bench.clock.wall(), b"i" * 20, b"t" * 30)
+        await bench.broker.publish("news", draft, KEEP)
+    weights = [OVERHEAD_BYTES + size for size in (100, 200, 300)]
+    for budget, expected in [
+        (sum(weights), [1, 2, 3]),
+        (sum(weights) - 1, [1, 2]),
+        (weights[0] + weights[1], [1, 2]),
+        (weights[0] + weights[1] - 1, [1]),
+        (0, [1]),
+    ]:
+        found = (await bench.broker.history("news", budget=budget)).publications
+        assert [one.offset for one in found] == expected, budget
+    history = await bench.broker.history("news", since=3, budget=0, reverse=True)
+    assert ([one.offset for one in history.publications], history.top.offset) == ([2], 3)
+    assert await bench.texts(limit=0, budget=0) == []
 
 
 async def test_a_stream_begins_with_the_first_look_at_it(bench: Bench) -> None:

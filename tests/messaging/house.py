@@ -57,6 +57,8 @@ class Talk:
             length, start = data[1], 2
             if length == 126:
                 length, start = int.from_bytes(data[2:4], "big"), 4
+            elif length == 127:
+                length, start = int.from_bytes(data[2:10], "big"), 10
             found.append(json.loads(data[start : start + length]))
             data = data[start + length :]
         return found

@@ -9,6 +9,7 @@ HANDLERS = "tests/messaging/test_handlers.py"
 CONTROL = "tests/messaging/test_control.py"
 RECOVERY = "tests/messaging/test_recovery.py"
 BROKER = "tests/contracts/test_broker.py"
+HISTORY = "tests/messaging/test_history.py"
 MEMORY_BROKER = "tests/brokers/test_memory.py"
 GRANTS = "tests/identity/test_grants.py"
 FIRST_MESSAGE = "tests/security/test_first_message.py"
@@ -232,7 +233,35 @@ CHANNELS: tuple[Row, ...] = (
         "messaging/subscribing.py",
         "if missed is not None and not fits(client, missed):",
         "if False:",
-        f"{SUBSCRIBING} -k half_an_outbox",
+        f"{HISTORY} -k meanwhile",
+    ),
+    (
+        "size of what is read",
+        "brokers/page.py",
+        "        if budget < 0 and found:\n",
+        "        if False:\n",
+        f"{HISTORY} -k 'page_takes or not_read'",
+    ),
+    (
+        "size of a page of history",
+        "messaging/publishing.py",
+        "budget = client.connection.hub.limits.outbox_bytes // 2",
+        "budget = 1 << 40",
+        f"{HISTORY} -k page_takes",
+    ),
+    (
+        "what counts beside the data",
+        "messaging/broker.py",
+        " + (len(info) if info else 0) + (len(tags) if tags else 0)",
+        "",
+        f"{HISTORY} -k tags_count",
+    ),
+    (
+        "histories that are held",
+        "brokers/sqlite.py",
+        "dict(islice(self._asked.items(), QUESTIONS))",
+        "dict(self._asked)",
+        "tests/brokers/test_sqlite.py -k few_histories",
     ),
     (
         "a history longer than positions outlive it",

@@ -7,10 +7,12 @@ has the last one's offset. On the disk it is MessagePack.
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from sockade.brokers.page import page
 from sockade.messaging.broker import History, Position, Publication
 
 if TYPE_CHECKING:
@@ -57,31 +59,34 @@ def encode(block: Sequence[Kept]) -> bytearray:
     return content
 
 
-def read(
-    connection: sqlite3.Connection, channel: str, since: int | None, limit: int, now: float, *, reverse: bool
-) -> History | None:
+class Question(NamedTuple):
+    """What a reader wants to know, as `Broker.history` says it."""
+
+    channel: str
+    since: int | None
+    limit: int
+    budget: int
+    reverse: bool
+
+
+def read(connection: sqlite3.Connection, question: Question, now: float) -> History | None:
     """Return a stream's publications that are not over and its top, of one moment; None before its first look."""
+    channel, since, limit, budget, reverse = question
     connection.execute("BEGIN")
     try:
         stream = connection.execute(READ_STREAM, (channel, now)).fetchone()
         if stream is None:
             return None
         epoch, top, floor = stream
-        found: list[Publication] = []
-        if limit != 0:
-            # An offset beyond the top may be larger than an integer in SQLite.
-            if reverse:
-                before = top + 1 if since is None else min(since, top + 1)
-                blocks = _newest_first(connection, channel, floor, before, now)
-            else:
-                blocks = _oldest_first(connection, channel, max(floor, min(since or 0, top)), now)
-            # A look that is not ended would keep the log from being copied.
-            with closing(blocks):
-                for block in blocks:
-                    found += block
-                    if 0 < limit <= len(found):
-                        del found[limit:]
-                        break
+        # An offset beyond the top may be larger than an integer in SQLite.
+        if reverse:
+            before = top + 1 if since is None else min(since, top + 1)
+            blocks = _newest_first(connection, channel, floor, before, now)
+        else:
+            blocks = _oldest_first(connection, channel, max(floor, min(since or 0, top)), now)
+        # A look that is not ended would keep the log from being copied.
+        with closing(blocks):
+            found = page(chain.from_iterable(blocks), limit, budget)
         return History(found, Position(top, epoch))
     finally:
         connection.execute("COMMIT")

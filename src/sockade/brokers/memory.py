@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from itertools import islice
 from typing import TYPE_CHECKING
 
+from sockade.brokers.page import page
 from sockade.messaging.broker import (
+    HISTORY_BYTES,
     IDEMPOTENCY_SECONDS,
     META_SECONDS,
     NO_LIMIT,
@@ -135,13 +136,18 @@ class MemoryBroker:
         return Published(position)
 
     async def history(
-        self, channel: str, *, since: int | None = None, limit: int = NO_LIMIT, reverse: bool = False
+        self,
+        channel: str,
+        *,
+        since: int | None = None,
+        limit: int = NO_LIMIT,
+        budget: int = HISTORY_BYTES,
+        reverse: bool = False,
     ) -> History:
         now = self._clock.wall()
         stream = self._stream(channel, now)
         stream.drop_over(now)
-        publications = stream.read(since, now, reverse=reverse)
-        found = list(islice(publications, limit if limit != NO_LIMIT else None))
+        found = page(stream.read(since, now, reverse=reverse), limit, budget)
         return History(found, Position(stream.top, stream.epoch))
 
     async def remove_history(self, channel: str) -> None:

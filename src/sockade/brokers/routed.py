@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sockade.messaging.broker import NO_LIMIT
+from sockade.messaging.broker import HISTORY_BYTES, NO_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +44,16 @@ class RoutedBroker:
         return (self._disk if durable else self._memory).publish(channel, draft, keep, key)
 
     async def history(
-        self, channel: str, *, since: int | None = None, limit: int = NO_LIMIT, reverse: bool = False
+        self,
+        channel: str,
+        *,
+        since: int | None = None,
+        limit: int = NO_LIMIT,
+        budget: int = HISTORY_BYTES,
+        reverse: bool = False,
     ) -> History:
-        return await self._of(channel).history(channel, since=since, limit=limit, reverse=reverse)
+        broker = self._of(channel)
+        return await broker.history(channel, since=since, limit=limit, budget=budget, reverse=reverse)
 
     async def remove_history(self, channel: str) -> None:
         await self._of(channel).remove_history(channel)

@@ -15,16 +15,17 @@ import asyncio
 import queue
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sockade.brokers.blocks import read
+from sockade.brokers.blocks import Question, read
 from sockade.brokers.memory import ignore
 from sockade.brokers.schema import open_file, open_reader
 from sockade.brokers.stream_file import StreamFile
 from sockade.brokers.works import Append, Begin, Remove, Work
 from sockade.brokers.writer import Writer, told
 from sockade.errors import StorageError
-from sockade.messaging.broker import NO_LIMIT, Draft, History, Keep, Publication, Published
+from sockade.messaging.broker import HISTORY_BYTES, NO_LIMIT, Draft, History, Keep, Publication, Published
 
 if TYPE_CHECKING:
     import sqlite3
@@ -47,15 +48,8 @@ GATHER_SECONDS = 0.003
 """They take no longer than this; each is some microseconds where there is nothing to do."""
 ANSWERS = 16
 """Histories given out in one turn of the loop."""
-
-
-class Question(NamedTuple):
-    """What a reader wants to know."""
-
-    channel: str
-    since: int | None
-    limit: int
-    reverse: bool
+QUESTIONS = 32
+"""Histories read, and held, before they are given out."""
 
 
 class SqliteBroker:
@@ -118,23 +112,32 @@ class SqliteBroker:
         return self._put(Append(channel, draft, keep, key))
 
     async def history(
-        self, channel: str, *, since: int | None = None, limit: int = NO_LIMIT, reverse: bool = False
+        self,
+        channel: str,
+        *,
+        since: int | None = None,
+        limit: int = NO_LIMIT,
+        budget: int = HISTORY_BYTES,
+        reverse: bool = False,
     ) -> History:
+        question = Question(channel, since, limit, budget, reverse)
+        while (history := await self._ask(question)) is None:
+            begun = await self._put(Begin(channel))
+            if begun.offset == 0:
+                return History([], begun)
+            # Somebody has published in it meanwhile.
+        return history
+
+    async def _ask(self, question: Question) -> History | None:
+        """Read a stream; None where it has not begun."""
         if not self._threads:
             raise StorageError(CLOSED)
         answer: asyncio.Future[History | None] = self._loop.create_future()
-        self._asked.setdefault(Question(channel, since, limit, reverse), []).append(answer)
+        self._asked.setdefault(question, []).append(answer)
         if not self._looking:
             self._looking = True
             self._loop.call_soon(self._look)
-        history = await answer
-        if history is not None:
-            return history
-        begun = await self._put(Begin(channel))
-        if begun.offset == 0:
-            return History([], begun)
-        # Somebody has published in it meanwhile.
-        return await self.history(channel, since=since, limit=limit, reverse=reverse)
+        return await answer
 
     async def remove_history(self, channel: str) -> None:
         await self._put(Remove(channel))
@@ -185,11 +188,13 @@ class SqliteBroker:
         self._deliver(work.channel, publication, position)
 
     def _look(self) -> None:
-        """Give the reader what was asked."""
+        """Give the reader some of what was asked."""
         if not self._asked:
             self._looking = False
             return
-        asked, self._asked = self._asked, {}
+        asked = dict(islice(self._asked.items(), QUESTIONS))
+        for question in asked:
+            del self._asked[question]
         self._questions.put(asked)
 
     def _answer(self, found: list[tuple[Answers, History | StorageError | None]]) -> None:
@@ -217,9 +222,8 @@ class SqliteBroker:
             connection.close()
 
     def _find(self, connection: sqlite3.Connection, question: Question) -> History | StorageError | None:
-        channel, since, limit, reverse = question
         try:
-            return read(connection, channel, since, limit, self._clock.wall(), reverse=reverse)
+            return read(connection, question, self._clock.wall())
         except Exception as error:  # noqa: BLE001 - whatever it was: who asked is told, and the thread goes on
             return StorageError(told(error))
 

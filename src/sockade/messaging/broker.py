@@ -39,6 +39,10 @@ META_SECONDS = 30 * 86_400.0
 IDEMPOTENCY_SECONDS = 300.0
 """How long a repeated publish with the same idempotency key is recognized."""
 NO_LIMIT = -1
+HISTORY_BYTES = 524_288
+"""What one look at a history brings at most, by `weight`: half of an outbox by default."""
+OVERHEAD_BYTES = 80
+"""What a publication takes in a reply beside data, info and tags: names, offset and time."""
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
@@ -65,6 +69,12 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     time: float
     info: bytes | None = None
     tags: bytes | None = None
+
+
+def weight(publication: Publication) -> int:
+    """Return the bytes that a publication takes in a reply, at most."""
+    info, tags = publication.info, publication.tags
+    return OVERHEAD_BYTES + len(publication.data) + (len(info) if info else 0) + (len(tags) if tags else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +135,21 @@ class Broker(Protocol):
         ...
 
     async def history(
-        self, channel: str, *, since: int | None = None, limit: int = NO_LIMIT, reverse: bool = False
+        self,
+        channel: str,
+        *,
+        since: int | None = None,
+        limit: int = NO_LIMIT,
+        budget: int = HISTORY_BYTES,
+        reverse: bool = False,
     ) -> History:
         """Read a stream, which begins with the first look at it.
 
         Args:
             since: only publications with a larger offset, or with `reverse` a smaller one.
             limit: at most so many; 0 for the position alone.
+            budget: at most so many bytes, by `weight`, but always one publication, so that whoever goes on with `since`
+                gets to the end. No more is read than that and what lies together with it.
             reverse: newest first.
 
         Raises:

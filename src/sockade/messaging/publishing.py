@@ -23,7 +23,7 @@ UNANSWERED = 64
 """Publishes of one client that may wait for the disk; what it says beyond that waits as well."""
 DONE = replies.Empty()
 HISTORY_PUBLICATIONS = 1_000
-"""Publications in one history reply; clients page on with `since`."""
+"""Publications in one history reply, as far as they take no more than half an outbox; clients page on with `since`."""
 
 
 async def publish(client: Client, command: commands.Command, body: commands.Publish) -> replies.Error | None:
@@ -82,7 +82,10 @@ async def history(client: Client, body: commands.History) -> replies.Result | re
         return replies.error(ErrorCode.NOT_AVAILABLE)
     limit = HISTORY_PUBLICATIONS if body.limit == NO_LIMIT else min(body.limit, HISTORY_PUBLICATIONS)
     since = body.since.offset if body.since is not None else None
-    found = await client.node.broker.history(body.channel, since=since, limit=limit, reverse=body.reverse)
+    budget = client.connection.hub.limits.outbox_bytes // 2
+    found = await client.node.broker.history(
+        body.channel, since=since, limit=limit, budget=budget, reverse=body.reverse
+    )
     if body.since is not None and body.since.epoch not in ("", found.top.epoch):
         return replies.error(ErrorCode.UNRECOVERABLE_POSITION)
     return replies.HistoryResult([to_pub(one) for one in found.publications], found.top.epoch, found.top.offset)

@@ -15,7 +15,7 @@ import msgspec
 from sockade.errors import StorageError
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Secret
-from sockade.messaging.broker import Position
+from sockade.messaging.broker import HISTORY_BYTES, Position, weight
 from sockade.messaging.node import RENEWAL_GRACE_SECONDS, Subscription, to_pub, ttl_until
 from sockade.messaging.recovery import Gap, Recovered, recover, recover_latest
 from sockade.protocol import commands, replies
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sockade.guard.identity import Grant, Identity
-    from sockade.messaging.broker import Broker, History
+    from sockade.messaging.broker import Broker, History, Publication
     from sockade.messaging.channels import Match
     from sockade.messaging.client import Client
 
@@ -109,15 +109,18 @@ def held_back(client: Client, subscription: Subscription) -> Iterator[None]:
             client.node.remove(subscription)
 
 
-async def read_missed(broker: Broker, match: Match, wanted: Wanted) -> History | None:
-    """Read what a subscriber may have missed, or the position alone; None where nothing is kept."""
+async def read_missed(broker: Broker, match: Match, wanted: Wanted, budget: int = HISTORY_BYTES) -> History | None:
+    """Read what a subscriber may have missed, or the position alone; None where nothing is kept.
+
+    Where that is more than `budget`, no more is read, and what was read does not lead to the top: not recovered.
+    """
     if match.channel.keep is None:
         return None
     if not wanted.recover:
         return await broker.history(match.name, limit=0)
     if match.channel.cache:
-        return await broker.history(match.name, limit=1, reverse=True)
-    return await broker.history(match.name, since=wanted.offset, limit=RECOVERED_PUBLICATIONS)
+        return await broker.history(match.name, limit=1, budget=budget, reverse=True)
+    return await broker.history(match.name, since=wanted.offset, limit=RECOVERED_PUBLICATIONS, budget=budget)
 
 
 def join(
@@ -154,9 +157,9 @@ def join(
     )
 
 
-def fits(client: Client, missed: tuple[Any, ...]) -> bool:
+def fits(client: Client, missed: tuple[Publication, ...]) -> bool:
     """Tell whether what was missed may go out in one reply: more would make the client a slow consumer at once."""
-    return sum(len(one.data) for one in missed) <= client.connection.hub.limits.outbox_bytes // 2
+    return sum(map(weight, missed)) <= client.connection.hub.limits.outbox_bytes // 2
 
 
 def take_in(client: Client, subscription: Subscription, position: Position | None) -> None:
