@@ -10,7 +10,7 @@ import pytest
 from sockade.brokers import memory
 from sockade.brokers.memory import MemoryBroker, Stream, ignore
 from sockade.clock import SteppedClock
-from sockade.messaging.broker import IDEMPOTENCY_SECONDS, META_SECONDS, Draft, Keep
+from sockade.messaging.broker import IDEMPOTENCY_SECONDS, LOOK_SECONDS, META_SECONDS, Draft, Keep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +103,16 @@ async def test_what_is_over_is_forgotten_though_nobody_publishes_or_reads(
         while house.broker._streams:
             await asyncio.sleep(0)
     await house.broker.close()
+
+
+async def test_a_look_at_a_name_leaves_nothing_that_lasts(house: House) -> None:
+    for number in range(100):
+        await house.broker.history(str(number))
+    house.clock.step(LOOK_SECONDS)
+    await house.broker.history("99")
+    for _ in range(memory.SWEEPS):
+        house.broker.sweep()
+    assert list(house.broker._streams) == ["99"]
 
 
 async def test_what_lasts_is_not_swept_and_each_sweep_looks_at_a_few_streams(

@@ -13,6 +13,7 @@ from sockade.brokers.sqlite import SqliteBroker
 from sockade.clock import SteppedClock
 from sockade.messaging.broker import (
     IDEMPOTENCY_SECONDS,
+    LOOK_SECONDS,
     META_SECONDS,
     OVERHEAD_BYTES,
     Broker,
@@ -178,6 +179,20 @@ async def test_a_stream_begins_with_the_first_look_at_it(bench: Bench) -> None:
     assert seen.offset == 0
     assert await bench.publish("a") == Position(1, seen.epoch)
     assert (await bench.broker.history("other")).top.epoch != seen.epoch
+
+
+async def test_a_stream_without_publications_lasts_as_long_as_it_is_looked_at(bench: Bench) -> None:
+    for _ in range(100):
+        seen = (await bench.broker.history("news")).top
+        bench.clock.step(LOOK_SECONDS - 1)
+    assert (await bench.broker.history("news", limit=0)).top == seen
+    bench.clock.step(LOOK_SECONDS - 1)
+    assert await bench.publish("a") == Position(1, seen.epoch)
+    bench.clock.step(10 * LOOK_SECONDS)
+    assert await bench.publish("b") == Position(2, seen.epoch)
+    other = (await bench.broker.history("other")).top
+    bench.clock.step(LOOK_SECONDS)
+    assert (await bench.broker.history("other")).top.epoch != other.epoch
 
 
 async def test_a_first_look_beside_first_publications_misses_none_of_them(bench: Bench) -> None:

@@ -20,7 +20,16 @@ from sockade.brokers.memory import MemoryBroker
 from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
 from sockade.clock import SteppedClock
-from sockade.messaging.broker import IDEMPOTENCY_SECONDS, META_SECONDS, NO_LIMIT, Broker, Draft, Keep, Publication
+from sockade.messaging.broker import (
+    IDEMPOTENCY_SECONDS,
+    LOOK_SECONDS,
+    META_SECONDS,
+    NO_LIMIT,
+    Broker,
+    Draft,
+    Keep,
+    Publication,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,9 +56,13 @@ class Model:
     def top(self, channel: str, now: float) -> int:
         top, until = self.tops.get(channel, (0, float("-inf")))
         if until <= now:
-            self.tops[channel], self.logs[channel], top = (0, now + META_SECONDS), [], 0
+            self.tops[channel], self.logs[channel], top = (0, now), [], 0
             self.incarnations[channel] = self.incarnations.get(channel, 0) + 1
         return top
+
+    def restart(self) -> None:
+        """Forget the streams in which nothing was published."""
+        self.tops = {channel: found for channel, found in self.tops.items() if found[0] > 0}
 
     def publish(self, channel: str, text: str, keep: Keep | None, key: str, now: float) -> int:
         offset, until = self.keys.get((channel, key), (0, 0.0))
@@ -65,7 +78,8 @@ class Model:
         return offset
 
     def history(self, channel: str, since: int | None, limit: int, now: float, *, reverse: bool) -> list[str]:
-        self.top(channel, now)
+        if self.top(channel, now) == 0:
+            self.tops[channel] = (0, now + LOOK_SECONDS)
         found = [(offset, text) for offset, text, end in self.logs.get(channel, []) if end > now]
         if reverse:
             found = [one for one in reversed(found) if since is None or one[0] < since]
@@ -153,7 +167,7 @@ class AgainstModel(RuleBasedStateMachine):
         self.loop.run_until_complete(self.broker.remove_history(channel))
         self.model.logs[channel] = []
 
-    @rule(seconds=st.sampled_from([1, 9, 61, IDEMPOTENCY_SECONDS, META_SECONDS]))
+    @rule(seconds=st.sampled_from([1, 9, 61, LOOK_SECONDS, IDEMPOTENCY_SECONDS, META_SECONDS]))
     def wait(self, seconds: float) -> None:
         self.clock.step(seconds)
 
@@ -186,6 +200,7 @@ class SqliteAgainstModel(AgainstModel):
     @rule()
     def restart(self) -> None:
         self.loop.run_until_complete(self.broker.close())
+        self.model.restart()
         self.begin()
 
 

@@ -7,6 +7,7 @@ CLIENT = "tests/messaging/test_client.py"
 SUBSCRIBING = "tests/messaging/test_subscribing.py"
 HANDLERS = "tests/messaging/test_handlers.py"
 CONTROL = "tests/messaging/test_control.py"
+STREAM_FILE = "tests/brokers/test_stream_file.py"
 RECOVERY = "tests/messaging/test_recovery.py"
 BROKER = "tests/contracts/test_broker.py"
 HISTORY = "tests/messaging/test_history.py"
@@ -283,6 +284,34 @@ CHANNELS: tuple[Row, ...] = (
         "        self._sweep_later(loop)\n        self.sweep()\n",
         "        self._sweep_later(loop)\n",
         f"{MEMORY_BROKER} -k nobody_publishes",
+    ),
+    (
+        "looks at names, on the disk",
+        "brokers/stream_file.py",
+        "        epoch = self._epoch(batch, channel)\n        self._epochs[channel] =",
+        "        epoch = self._stream(batch, channel).epoch\n        self._epochs[channel] =",
+        f"{STREAM_FILE} -k writes_nothing",
+    ),
+    (
+        "epochs of what was looked at",
+        "brokers/stream_file.py",
+        "            del self._epochs[channel]\n",
+        "            pass\n",
+        f"{STREAM_FILE} -k writes_nothing",
+    ),
+    (
+        "streams that the writer knows",
+        "brokers/stream_file.py",
+        "            self._streams.clear()\n\n",
+        "            pass\n\n",
+        f"{STREAM_FILE} -k knows_some",
+    ),
+    (
+        "looks at names, in memory",
+        "brokers/memory.py",
+        "stream.until = now + LOOK_SECONDS",
+        "stream.until = now + META_SECONDS",
+        f"{MEMORY_BROKER} -k nothing_that_lasts",
     ),
     (
         "position below the top",

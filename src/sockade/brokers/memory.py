@@ -10,6 +10,7 @@ from sockade.brokers.page import page
 from sockade.messaging.broker import (
     HISTORY_BYTES,
     IDEMPOTENCY_SECONDS,
+    LOOK_SECONDS,
     META_SECONDS,
     NO_LIMIT,
     Draft,
@@ -47,7 +48,7 @@ class Stream:
         self.kept: list[tuple[float, Publication]] = []
         self.start = 0
         """The place of the oldest that was not dropped; an eighth at most lies before it."""
-        self.until = now + META_SECONDS
+        self.until = now
         """When all of it is forgotten."""
 
     def append(self, publication: Publication, keep: Keep) -> None:
@@ -146,6 +147,8 @@ class MemoryBroker:
     ) -> History:
         now = self._clock.wall()
         stream = self._stream(channel, now)
+        if stream.top == 0:
+            stream.until = now + LOOK_SECONDS
         stream.drop_over(now)
         found = page(stream.read(since, now, reverse=reverse), limit, budget)
         return History(found, Position(stream.top, stream.epoch))

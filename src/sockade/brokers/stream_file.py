@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from sockade.brokers.blocks import divide, encode
 from sockade.brokers.works import Append, Begin
-from sockade.messaging.broker import IDEMPOTENCY_SECONDS, META_SECONDS, Position, Published
+from sockade.messaging.broker import IDEMPOTENCY_SECONDS, LOOK_SECONDS, META_SECONDS, Position, Published
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     """SQL, and its values."""
 
 PURGE_SECONDS = 60.0
+STREAMS = 10_000
+"""Streams that the writer knows by heart. All of them are in the file, and are read again when they are needed."""
 TRIM = 128
 """Publications over the size of a history that are deleted together; until then they are only not read."""
 MEND_BYTES = 262_144
@@ -88,6 +90,12 @@ class StreamFile:
         self.connection = connection
         self._clock = clock
         self._streams: dict[str, Stream] = {}
+        self._epochs: dict[str, tuple[str, float]] = {}
+        """Of streams that were looked at before anything was published in them, and until when they are kept.
+
+        Nothing of them is in the file: a look would cost a commit, and leave a row for each name that a client thinks
+        of. A failed commit takes nothing of this back, for who looked was told.
+        """
         self._purge_at = clock.wall() + PURGE_SECONDS
         self._log_bytes = 0
 
@@ -103,8 +111,7 @@ class StreamFile:
                 if isinstance(work, Append):
                     work.result = self._append(batch, work)
                 elif isinstance(work, Begin):
-                    stream = self._stream(batch, work.channel)
-                    work.result = Position(stream.top, stream.epoch)
+                    work.result = self._begin(batch, work.channel)
                 else:
                     self._remove(batch, work.channel)
                     work.result = None
@@ -113,7 +120,10 @@ class StreamFile:
         except BaseException:
             self._undo()
             raise
-        self._log_bytes += batch.size + COMMIT_BYTES
+        if batch.statements:
+            self._log_bytes += batch.size + COMMIT_BYTES
+        if len(self._streams) > STREAMS:
+            self._streams.clear()
 
     def mend(self) -> None:
         """Write over what a failed commit left in the log, and find out whether the disk takes anything again.
@@ -145,6 +155,8 @@ class StreamFile:
             raise
         for channel in [name for name, stream in self._streams.items() if stream.until <= now]:
             del self._streams[channel]
+        for channel in [name for name, (_, until) in self._epochs.items() if until <= now]:
+            del self._epochs[channel]
 
     @property
     def wants_checkpoint(self) -> bool:
@@ -261,11 +273,26 @@ class StreamFile:
             stream = self._streams[channel] = Stream(epoch, top, until, floor, floor - TRIM)
         return stream
 
+    def _begin(self, batch: Batch, channel: str) -> Position:
+        """Return where a stream is that was not there a moment ago, and keep its epoch for a while."""
+        stream = self._known(batch, channel)
+        if stream is not None:
+            return Position(stream.top, stream.epoch)
+        epoch = self._epoch(batch, channel)
+        self._epochs[channel] = (epoch, batch.now + LOOK_SECONDS)
+        return Position(0, epoch)
+
+    def _epoch(self, batch: Batch, channel: str) -> str:
+        """Return the epoch that was told to who looked at a stream, or a new one."""
+        epoch, until = self._epochs.get(channel, ("", 0.0))
+        return epoch if until > batch.now else self._clock.short_id()
+
     def _stream(self, batch: Batch, channel: str) -> Stream:
-        """Return a stream; it begins when it is first looked at."""
+        """Return a stream; it begins with what is published now, if it has not."""
         stream = self._known(batch, channel)
         if stream is None:
-            stream = self._streams[channel] = Stream(self._clock.short_id(), 0, batch.now + META_SECONDS, 0, 0)
+            epoch = self._epoch(batch, channel)
+            stream = self._streams[channel] = Stream(epoch, 0, batch.now + META_SECONDS, 0, 0)
             batch.statements += [
                 ("DELETE FROM blocks WHERE channel = ?", (channel,)),
                 ("INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?, ?)", (channel, stream.epoch, 0, stream.until, 0)),

@@ -11,6 +11,12 @@ What every broker guarantees:
 - **Durability.** Where `Keep.durable` is set, `publish` returns, and the publication is delivered, only when it
   survives the loss of power: position, epoch and key as well. Otherwise, and where nothing is kept, all of it may end
   with the process (or the server) that keeps it; the stream then begins anew with another epoch, never with an old one.
+- **Beginning.** A stream begins with the first look at it, or the first publication. Clients choose names and look at
+  them, so a look leaves nothing that lasts: as long as nothing was published, the epoch is kept in memory alone, for
+  `LOOK_SECONDS` from the last look. A node looks at the streams of its subscribers every 40 s, so for as long as one
+  of them stays, the epoch that it was told is the stream's, and the first publication is offset 1 of it. Who is away
+  for longer, or for a restart, finds another epoch where still nothing was published: an honest no to its recovery,
+  for what happened under the old one is not known any more, though it was nothing.
 - **Order.** Publications of a channel are delivered in the order of their offsets, on every node the same, each at most
   once; a node that missed one sees the gap in the offsets. What one publisher publishes one after the other, waiting
   for each or not, keeps its order. Between channels no order is promised. `publish` returns after its delivery here.
@@ -36,6 +42,8 @@ if TYPE_CHECKING:
 
 META_SECONDS = 30 * 86_400.0
 """How long offset and epoch outlive the time of the last publication to be over; reading does not keep them."""
+LOOK_SECONDS = 120.0
+"""How long the epoch of a stream in which nothing was published outlives the last look at it: three looks of a node."""
 IDEMPOTENCY_SECONDS = 300.0
 """How long a repeated publish with the same idempotency key is recognized."""
 NO_LIMIT = -1

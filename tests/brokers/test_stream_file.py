@@ -1,0 +1,82 @@
+"""What the writing side of the file keeps of streams, in the file and in memory."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sockade.brokers import stream_file
+from sockade.brokers.schema import open_file
+from sockade.brokers.stream_file import CHECKPOINT_BYTES, PURGE_SECONDS, StreamFile
+from sockade.brokers.works import Append, Begin
+from sockade.clock import SteppedClock
+from sockade.messaging.broker import LOOK_SECONDS, Draft, Keep, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEEP = Keep(100, 3_600)
+
+
+class House:
+    """A file, and its clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = SteppedClock()
+        self.connection = open_file(folder / "channels.db")
+        self.file = StreamFile(self.connection, self.clock)
+
+    def look(self, *channels: str) -> list[Position]:
+        begins = [Begin(channel) for channel in channels]
+        self.file.commit([*begins])
+        return [begin.result for begin in begins]
+
+    def publish(self, *channels: str) -> list[Position]:
+        appends = [Append(channel, Draft(b"1", self.clock.wall()), KEEP, "") for channel in channels]
+        self.file.commit([*appends])
+        return [append.result.position for append in appends]
+
+    def rows(self) -> list[str]:
+        return [name for (name,) in self.connection.execute("SELECT channel FROM streams ORDER BY channel")]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path)
+    yield house
+    house.connection.close()
+
+
+def test_a_look_at_a_name_writes_nothing_and_is_forgotten(house: House) -> None:
+    changes, looks = house.connection.total_changes, CHECKPOINT_BYTES // 16_384 + 1
+    for number in range(looks):
+        house.look(str(number))
+    assert (house.rows(), house.connection.total_changes, house.file.wants_checkpoint) == ([], changes, False)
+    house.clock.step(max(LOOK_SECONDS, PURGE_SECONDS))
+    house.look("last")
+    house.file.purge()
+    assert list(house.file._epochs) == ["last"]
+
+
+def test_a_failed_commit_takes_no_epoch_back(house: House) -> None:
+    (seen,) = house.look("news")
+    house.connection.execute("ALTER TABLE streams RENAME TO elsewhere")
+    with pytest.raises(sqlite3.Error):
+        house.publish("news")
+    house.connection.execute("ALTER TABLE elsewhere RENAME TO streams")
+    assert house.publish("news") == [Position(1, seen.epoch)]
+
+
+def test_the_writer_knows_some_streams_and_reads_the_others_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_file, "STREAMS", 10)
+    names = [str(number) for number in range(8)]
+    first = house.publish(*names)
+    for number in range(100):
+        house.publish(f"room {number}")
+        assert len(house.file._streams) <= 10
+    assert house.publish(*names) == [Position(2, position.epoch) for position in first]
