@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from sockade.messaging.broker import OVERHEAD_BYTES, Publication, weight
-from sockade.messaging.node import to_pub
+from sockade.brokers.memory import SWEEPS
+from sockade.messaging.broker import LOOK_SECONDS, OVERHEAD_BYTES, Publication, weight
+from sockade.messaging.node import DELIVERY_SECONDS, POSITION_CHECK_SECONDS, to_pub
 from sockade.messaging.types import History
 
 from .house import House
@@ -106,6 +107,23 @@ async def test_more_than_a_reply_holds_is_not_recovered_and_not_read(
     few = {"epoch": epoch, "offset": PUBLISHED - 7}
     reply = (await ada.ask("subscribe", channel="news", recover=True, **few))["subscribe"]
     assert (reply["recovered"], len(reply["publications"])) == (True, 7)
+
+
+async def test_who_hears_a_channel_in_which_nothing_is_said_for_long_hears_the_first_one(house: House) -> None:
+    assert LOOK_SECONDS >= 3 * POSITION_CHECK_SECONDS
+    ada = await house.enter()
+    epoch = (await ada.ask("subscribe", channel="news"))["subscribe"]["epoch"]
+    for _ in range(20):
+        house.room.clock.step(POSITION_CHECK_SECONDS)
+        await house.node.look_at_tops()
+        house.room.clock.step(DELIVERY_SECONDS)
+        house.node.sweep()
+        for _ in range(SWEEPS):
+            house.broker.sweep()
+    assert await fill(house, 10, 1) == epoch
+    await house.room.turn()
+    assert [push["pub"]["offset"] for push in ada.pushes("pub")] == [1]
+    assert ada.pushes("unsubscribe") == []
 
 
 async def test_tags_count_in_what_is_recovered(house: House) -> None:
