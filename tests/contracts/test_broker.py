@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import uuid
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from sockade.brokers.memory import MemoryBroker
 from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
 from sockade.clock import SteppedClock
+from sockade.errors import StorageError
 from sockade.messaging.broker import (
     IDEMPOTENCY_SECONDS,
     LOOK_SECONDS,
@@ -238,6 +240,24 @@ async def test_the_same_key_at_once_is_one_delivery(bench: Bench) -> None:
     positions = await asyncio.gather(*(bench.publish("a", key="k") for _ in range(20)))
     assert len(set(positions)) == 1
     assert len(bench.delivered) == 1
+
+
+@pytest.mark.parametrize("keep", [KEEP, None])
+@pytest.mark.parametrize("bad", ["\ud800", "a\udfffb", 5, 1.5, b"x", ("a",), None, uuid.UUID(int=1)])
+async def test_what_is_no_text_fails_nobody_else(bench: Bench, keep: Keep | None, bad: Any) -> None:
+    draft = Draft(b'"x"', bench.clock.wall())
+    good = [bench.broker.publish("news", draft, keep)]
+    for publish in (
+        lambda: bench.broker.publish("news", draft, keep, bad),
+        lambda: bench.broker.publish(bad, draft, keep),
+    ):
+        with pytest.raises(StorageError, match="UTF-8"):
+            publish()
+    with pytest.raises(StorageError, match="UTF-8"):
+        await bench.broker.remove_history(bad)
+    good.append(bench.broker.publish("news", draft, keep, "ключ"))
+    assert [(await one).repeated for one in good] == [False, False]
+    assert (len(bench.delivered), bench.broker.failure) == (2, "")
 
 
 async def test_publications_carry_what_they_were_given(bench: Bench) -> None:

@@ -314,6 +314,13 @@ CHANNELS: tuple[Row, ...] = (
         f"{MEMORY_BROKER} -k nothing_that_lasts",
     ),
     (
+        "names that no broker can keep",
+        "messaging/broker.py",
+        "        (channel + key).encode()\n",
+        "        pass\n",
+        f"{BROKER} -k no_text",
+    ),
+    (
         "position below the top",
         "messaging/node.py",
         "at.epoch != top.epoch or at.offset < top.offset",

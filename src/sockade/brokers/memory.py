@@ -19,6 +19,7 @@ from sockade.messaging.broker import (
     Position,
     Publication,
     Published,
+    check_names,
 )
 from sockade.messaging.promise import Promise
 
@@ -116,6 +117,7 @@ class MemoryBroker:
             self._timer.cancel()
 
     def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Promise[Published]:
+        check_names(channel, key)
         return Promise(self._publish(channel, draft, keep, key))
 
     def _publish(self, channel: str, draft: Draft, keep: Keep | None, key: str) -> Published:
@@ -154,6 +156,7 @@ class MemoryBroker:
         return History(found, Position(stream.top, stream.epoch))
 
     async def remove_history(self, channel: str) -> None:
+        check_names(channel)
         stream = self._streams.get(channel)
         if stream is not None:
             stream.drop_before(len(stream.kept))

@@ -25,7 +25,7 @@ from sockade.brokers.stream_file import StreamFile
 from sockade.brokers.works import Append, Begin, Remove, Work
 from sockade.brokers.writer import Writer, told
 from sockade.errors import StorageError
-from sockade.messaging.broker import HISTORY_BYTES, NO_LIMIT, Draft, History, Keep, Publication, Published
+from sockade.messaging.broker import HISTORY_BYTES, NO_LIMIT, Draft, History, Keep, Publication, Published, check_names
 
 if TYPE_CHECKING:
     import sqlite3
@@ -109,6 +109,7 @@ class SqliteBroker:
         self._found.clear()
 
     def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Promise[Published]:
+        check_names(channel, key)
         return self._put(Append(channel, draft, keep, key))
 
     async def history(
@@ -140,6 +141,7 @@ class SqliteBroker:
         return await answer
 
     async def remove_history(self, channel: str) -> None:
+        check_names(channel)
         await self._put(Remove(channel))
 
     # On the loop.

@@ -33,6 +33,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from sockade.errors import StorageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -85,6 +87,18 @@ def weight(publication: Publication) -> int:
     return OVERHEAD_BYTES + len(publication.data) + (len(info) if info else 0) + (len(tags) if tags else 0)
 
 
+def check_names(channel: str, key: str = "") -> None:
+    """Let pass only what every broker can keep.
+
+    Raises:
+        StorageError: the channel or the key is of another type than text, or has half of a surrogate pair.
+    """
+    try:
+        (channel + key).encode()
+    except (TypeError, AttributeError, UnicodeEncodeError):
+        raise StorageError("a channel and an idempotency key are texts that can be UTF-8") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Keep:
     """How much history a channel keeps: at most `size` publications, none older than `seconds`."""
@@ -133,12 +147,14 @@ class Broker(Protocol):
         many in each commit, which costs far less.
 
         Args:
+            channel: its name, a text that can be UTF-8.
             keep: the channel's history; without one the position is (0, "").
-            key: an idempotency key: a publish with the same key on the same channel within `IDEMPOTENCY_SECONDS`
-                delivers nothing and gets the first one's answer.
+            key: an idempotency key, a text that can be UTF-8: a publish with the same key on the same channel within
+                `IDEMPOTENCY_SECONDS` delivers nothing and gets the first one's answer.
 
         Raises:
-            StorageError: it was not published; here when the broker is closed, otherwise by the promise.
+            StorageError: it was not published; here when the broker is closed, or channel or key is no such text, so
+                that it fails nobody else's publish; otherwise by the promise.
         """
         ...
 
@@ -166,5 +182,5 @@ class Broker(Protocol):
         ...
 
     async def remove_history(self, channel: str) -> None:
-        """Forget the publications of a stream. Its top and epoch stay."""
+        """Forget the publications of a stream. Its top and epoch stay. Raises what `publish` raises."""
         ...
