@@ -321,6 +321,13 @@ CHANNELS: tuple[Row, ...] = (
         f"{BROKER} -k no_text",
     ),
     (
+        "a history of no time",
+        "messaging/types.py",
+        "self.ttl > 0)",
+        "not self.ttl <= 0)",
+        "tests/messaging/test_types.py",
+    ),
+    (
         "position below the top",
         "messaging/node.py",
         "at.epoch != top.epoch or at.offset < top.offset",

@@ -42,7 +42,7 @@ class History:
         latest_only: a subscriber gets the latest publication, instead of all that it missed.
 
     Raises:
-        UsageError: nothing would be kept.
+        UsageError: nothing would be kept, or size and time are no numbers.
     """
 
     size: int
@@ -51,5 +51,10 @@ class History:
     latest_only: bool = False
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.ttl <= 0:
-            raise UsageError("a history has a size of at least 1 and lasts longer than 0 seconds")
+        numbers = type(self.size) is int and type(self.ttl) in (int, float)
+        # Not `ttl <= 0`: nan is neither.
+        if not (numbers and self.size >= 1 and self.ttl > 0):
+            raise UsageError(
+                f"a history has a size, a whole number of at least 1, and a time in seconds, a number above 0: "
+                f"not History({self.size!r}, {self.ttl!r})"
+            )
