@@ -16,9 +16,10 @@ import pytest
 from sockade.brokers import sqlite
 from sockade.brokers.sqlite import FILE_NAME, SqliteBroker
 from sockade.brokers.stream_file import StreamFile
+from sockade.brokers.works import Append
 from sockade.clock import SteppedClock
 from sockade.errors import StartError, StorageError
-from sockade.messaging.broker import META_SECONDS, Draft, Keep, Position, Publication
+from sockade.messaging.broker import META_SECONDS, Draft, Keep, Position, Publication, Published
 
 if TYPE_CHECKING:
     from sockade.brokers.works import Work
@@ -241,6 +242,45 @@ async def test_what_waits_at_the_end_is_finished(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     await broker.close()
     assert [position.offset for position in await asyncio.gather(*waiting)] == list(range(1, 51))
+
+
+@pytest.mark.parametrize("kind", [ValueError, asyncio.CancelledError, SystemExit])
+async def test_one_who_raises_where_it_hears_takes_nobody_s_answer_along(
+    tmp_path: Path, kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[int] = []
+
+    def hear(channel: str, publication: Publication, position: Position) -> None:
+        heard.append(position.offset)
+        if position.offset == 2:
+            raise kind
+
+    broker = SqliteBroker(tmp_path, SteppedClock())
+    await broker.start(hear)
+    async with asyncio.timeout(20):
+        positions = await asyncio.gather(*(publish(broker, str(number)) for number in range(5)))
+        assert [position.offset for position in positions] == heard == [1, 2, 3, 4, 5]
+        assert (await publish(broker, "after")).offset == 6
+    assert "could not be delivered" in caplog.text
+    await broker.close()
+
+
+async def test_an_interrupt_ends_the_process_when_everyone_is_answered(tmp_path: Path) -> None:
+    broker = await opened(tmp_path)
+    works: list[Work[Any]] = [Append("news", Draft(b"1", 0.0), KEEP, "") for _ in range(3)]
+    answers: list[object] = []
+    for number, work in enumerate(works):
+        work.result = Published(Position(number + 1, "e"))
+        work.then(answers.append)
+
+    def leave(channel: str, publication: Publication, position: Position) -> None:
+        raise KeyboardInterrupt
+
+    broker._deliver = leave
+    with pytest.raises(KeyboardInterrupt):
+        broker._settle(works, None)
+    assert answers == [work.result for work in works]
+    await broker.close()
 
 
 async def test_a_publisher_who_left_has_published_all_the_same(tmp_path: Path) -> None:

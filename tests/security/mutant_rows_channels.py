@@ -328,6 +328,13 @@ CHANNELS: tuple[Row, ...] = (
         "tests/messaging/test_types.py",
     ),
     (
+        "who is cancelled where it hears",
+        "brokers/sqlite.py",
+        "            except FAILURES:\n",
+        "            except ZeroDivisionError:\n",
+        "tests/brokers/test_sqlite.py -k nobody_s_answer",
+    ),
+    (
         "position below the top",
         "messaging/node.py",
         "at.epoch != top.epoch or at.offset < top.offset",

@@ -12,6 +12,7 @@ writer waiting. Who asks the same before the answer is looked for gets the same 
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections import deque
@@ -26,6 +27,7 @@ from sockade.brokers.works import Append, Begin, Remove, Work
 from sockade.brokers.writer import Writer, told
 from sockade.errors import StorageError
 from sockade.messaging.broker import HISTORY_BYTES, NO_LIMIT, Draft, History, Keep, Publication, Published, check_names
+from sockade.messaging.callbacks import FAILURES
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "channels.db"
 W = TypeVar("W", bound=Work[Any])
+logger = logging.getLogger("sockade.channels")
 CLOSED = "the broker is closed"
 BATCH = 512
 """Publishes in one commit: more would only make the first of them wait."""
@@ -165,16 +168,24 @@ class SqliteBroker:
             self._writing = False
 
     def _settle(self, works: list[Work[Any]], error: StorageError | None) -> None:
-        """Deliver what was committed, in its order, and answer everyone."""
-        try:
-            for work in works:
-                if error is None and isinstance(work, Append) and not work.result.repeated:
-                    self._publish(work)
-                work.answer(error)
-        finally:
-            self._turns = TURNS if len(works) + len(self._works) > 1 else 0
-            self._until = self._loop.time() + GATHER_SECONDS
-            self._loop.call_soon(self._gather)
+        """Deliver what was committed, in its order, and answer everyone, whatever one who hears of it raises."""
+        end: BaseException | None = None
+        for work in works:
+            try:
+                try:
+                    if error is None and isinstance(work, Append) and not work.result.repeated:
+                        self._publish(work)
+                finally:
+                    work.answer(error)
+            except FAILURES:
+                logger.exception("a publication could not be delivered to everyone")
+            except BaseException as raised:  # noqa: BLE001 - the process is to end, and everyone else gets their answer
+                end = raised
+        self._turns = TURNS if len(works) + len(self._works) > 1 else 0
+        self._until = self._loop.time() + GATHER_SECONDS
+        self._loop.call_soon(self._gather)
+        if end is not None:
+            raise end
 
     def _gather(self) -> None:
         """Wait for what those publish next who were answered, so that it goes into the same commit."""
