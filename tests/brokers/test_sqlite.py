@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,18 @@ async def test_history_position_and_keys_survive(tmp_path: Path) -> None:
     assert (history.top, [one.data for one in history.publications]) == (position, [b"a"])
     assert await publish(second, "a", key="k") == position
     assert await publish(second, "b") == Position(2, position.epoch)
+    await second.close()
+
+
+async def test_the_epoch_that_a_subscriber_was_told_survives_though_nothing_was_published(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    first = await opened(tmp_path, clock)
+    seen = (await first.history("news")).top
+    await first.close()
+    second = await opened(tmp_path, clock)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        assert connection.execute("SELECT * FROM streams").fetchall() == []
+    assert await publish(second, "a") == Position(1, seen.epoch)
     await second.close()
 
 
@@ -302,6 +314,18 @@ def open_files() -> set[str]:
             with suppress(FileNotFoundError):  # the folder's own
                 found.add(os.readlink(one))
     return found
+
+
+async def test_a_file_that_cannot_be_written_is_a_sentence_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: StreamFile) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(StreamFile, "take_epochs", full)
+    with pytest.raises(StartError, match="disk is full"):
+        await opened(tmp_path)
+    assert str(tmp_path / FILE_NAME) not in open_files()
 
 
 async def test_a_file_that_cannot_be_used_is_a_sentence_at_the_start(tmp_path: Path) -> None:

@@ -61,6 +61,24 @@ def test_a_look_at_a_name_writes_nothing_and_is_forgotten(house: House) -> None:
     assert list(house.file._epochs) == ["last"]
 
 
+def test_the_next_process_goes_on_with_the_epochs_that_were_told(house: House) -> None:
+    house.look("forgotten")
+    house.clock.step(LOOK_SECONDS)
+    told = house.look("news", "quiet", "spoken")
+    house.publish("spoken")
+    house.file.leave_epochs()
+    assert house.rows() == ["news", "quiet", "spoken"]
+
+    house.clock.step(86_400)
+    house.file = StreamFile(house.connection, house.clock)
+    house.file.take_epochs()
+    assert house.rows() == ["spoken"]
+    assert house.look("news", "spoken") == [told[0], Position(1, told[2].epoch)]
+    assert house.publish("news") == [Position(1, told[0].epoch)]
+    house.clock.step(LOOK_SECONDS)
+    assert house.look("quiet") != [told[1]]
+
+
 def test_a_failed_commit_takes_no_epoch_back(house: House) -> None:
     (seen,) = house.look("news")
     house.connection.execute("ALTER TABLE streams RENAME TO elsewhere")

@@ -38,6 +38,9 @@ class FakeFile:
     def commit(self, works: list[Work[Any]]) -> None:
         self._do("commit")
 
+    def leave_epochs(self) -> None:
+        self._do("leave")
+
     def mend(self) -> None:
         self._do("mend")
 
@@ -90,7 +93,7 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     yield house
     house.writer.put(None)
     house.thread.join(20)
-    assert house.file.steps[-1] == "close"
+    assert house.file.steps[-2:] == ["leave", "close"]
 
 
 def test_a_failed_commit_is_mended_before_anyone_is_answered(house: House) -> None:

@@ -60,9 +60,11 @@ class Model:
             self.incarnations[channel] = self.incarnations.get(channel, 0) + 1
         return top
 
-    def restart(self) -> None:
-        """Forget the streams in which nothing was published."""
-        self.tops = {channel: found for channel, found in self.tops.items() if found[0] > 0}
+    def restart(self, now: float) -> None:
+        """Look at the streams in which nothing was published."""
+        for channel, (top, until) in self.tops.items():
+            if top == 0 and until > now:
+                self.tops[channel] = (0, now + LOOK_SECONDS)
 
     def publish(self, channel: str, text: str, keep: Keep | None, key: str, now: float) -> int:
         offset, until = self.keys.get((channel, key), (0, 0.0))
@@ -200,7 +202,7 @@ class SqliteAgainstModel(AgainstModel):
     @rule()
     def restart(self) -> None:
         self.loop.run_until_complete(self.broker.close())
-        self.model.restart()
+        self.model.restart(self.clock.wall())
         self.begin()
 
 

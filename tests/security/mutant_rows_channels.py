@@ -293,6 +293,20 @@ CHANNELS: tuple[Row, ...] = (
         f"{STREAM_FILE} -k writes_nothing",
     ),
     (
+        "epochs that the next process needs",
+        "brokers/writer.py",
+        "                self._attempt(self._file.leave_epochs)\n",
+        "                pass\n",
+        "tests/brokers/test_sqlite.py -k nothing_was_published",
+    ),
+    (
+        "epochs that a process left",
+        "brokers/sqlite.py",
+        "            file.take_epochs()\n",
+        "            pass\n",
+        "tests/brokers/test_sqlite.py -k nothing_was_published",
+    ),
+    (
         "epochs of what was looked at",
         "brokers/stream_file.py",
         "            del self._epochs[channel]\n",

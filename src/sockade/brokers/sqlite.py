@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
+import sqlite3
 import threading
 from collections import deque
 from itertools import islice
@@ -25,12 +26,11 @@ from sockade.brokers.schema import open_file, open_reader
 from sockade.brokers.stream_file import StreamFile
 from sockade.brokers.works import Append, Begin, Remove, Work
 from sockade.brokers.writer import Writer, told
-from sockade.errors import StorageError
+from sockade.errors import StartError, StorageError
 from sockade.messaging.broker import HISTORY_BYTES, NO_LIMIT, Draft, History, Keep, Publication, Published, check_names
 from sockade.messaging.callbacks import FAILURES
 
 if TYPE_CHECKING:
-    import sqlite3
     from pathlib import Path
 
     from sockade.clock import Clock
@@ -83,7 +83,7 @@ class SqliteBroker:
     async def start(self, deliver: Deliver) -> None:
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
-        file = StreamFile(await asyncio.to_thread(open_file, self._path), self._clock)
+        file = await asyncio.to_thread(self._open)
         reader = await asyncio.to_thread(open_reader, self._path)
         self._writer = Writer(file, self._reading, self._done)
         self._threads = [
@@ -92,6 +92,21 @@ class SqliteBroker:
         ]
         for thread in self._threads:
             thread.start()
+
+    def _open(self) -> StreamFile:
+        """Open the file, and go on with what the process before left in it.
+
+        Raises:
+            StartError: it cannot be used.
+        """
+        connection = open_file(self._path)
+        file = StreamFile(connection, self._clock)
+        try:
+            file.take_epochs()
+        except sqlite3.Error as error:
+            connection.close()
+            raise StartError(f"The channels in {self._path} cannot be opened: {error}.") from error
+        return file
 
     async def close(self) -> None:
         threads, self._threads = self._threads, []

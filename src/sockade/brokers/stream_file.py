@@ -93,8 +93,8 @@ class StreamFile:
         self._epochs: dict[str, tuple[str, float]] = {}
         """Of streams that were looked at before anything was published in them, and until when they are kept.
 
-        Nothing of them is in the file: a look would cost a commit, and leave a row for each name that a client thinks
-        of. A failed commit takes nothing of this back, for who looked was told.
+        They are in the file between two processes alone: a look would cost a commit, and leave a row for each name
+        that a client thinks of. A failed commit takes nothing of this back, for who looked was told.
         """
         self._purge_at = clock.wall() + PURGE_SECONDS
         self._log_bytes = 0
@@ -124,6 +124,32 @@ class StreamFile:
             self._log_bytes += batch.size + COMMIT_BYTES
         if len(self._streams) > STREAMS:
             self._streams.clear()
+
+    def take_epochs(self) -> None:
+        """Begin with the epochs that the process before left in the file, as if each was looked at now.
+
+        Raises:
+            sqlite3.Error: they stay in the file.
+        """
+        now = self._clock.wall()
+        rows = self.connection.execute("SELECT channel, epoch FROM streams WHERE top = 0 AND until > ?", (now,))
+        found = {channel: (epoch, now + LOOK_SECONDS) for channel, epoch in rows}
+        self.connection.execute("DELETE FROM streams WHERE top = 0")
+        self._epochs |= found
+
+    def leave_epochs(self) -> None:
+        """End with the epochs of streams without publications in the file, for the next process.
+
+        Raises:
+            sqlite3.Error: none of them is there.
+        """
+        now = self._clock.wall()
+        rows = [(channel, epoch, now + META_SECONDS) for channel, (epoch, until) in self._epochs.items() if until > now]
+        if rows:
+            self.connection.execute("BEGIN IMMEDIATE")
+            # Some of them have publications by now, and a row.
+            self.connection.executemany("INSERT OR IGNORE INTO streams VALUES (?, ?, 0, ?, 0)", rows)
+            self.connection.execute("COMMIT")
 
     def mend(self) -> None:
         """Write over what a failed commit left in the log, and find out whether the disk takes anything again.

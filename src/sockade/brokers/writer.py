@@ -68,6 +68,8 @@ class Writer:
                     error = self._broken or self._attempt(functools.partial(self._file.commit, works))
                     self._done(works, StorageError(error) if error else None)
                 self._tend()
+            if not self._broken:
+                self._attempt(self._file.leave_epochs)
         finally:
             self._file.connection.close()
 

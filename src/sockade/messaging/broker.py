@@ -14,9 +14,10 @@ What every broker guarantees:
 - **Beginning.** A stream begins with the first look at it, or the first publication. Clients choose names and look at
   them, so a look leaves nothing that lasts: as long as nothing was published, the epoch is kept in memory alone, for
   `LOOK_SECONDS` from the last look. A node looks at the streams of its subscribers every 40 s, so for as long as one
-  of them stays, the epoch that it was told is the stream's, and the first publication is offset 1 of it. Who is away
-  for longer, or for a restart, finds another epoch where still nothing was published: an honest no to its recovery,
-  for what happened under the old one is not known any more, though it was nothing.
+  of them stays, the epoch that it was told is the stream's, and the first publication is offset 1 of it. A durable
+  broker that is closed hands these epochs on to the next process. Who is away for longer, or when the process dies,
+  finds another epoch where nothing had been published: an honest no to its recovery, for what happened under the old
+  one is not known any more, though it was nothing.
 - **Order.** Publications of a channel are delivered in the order of their offsets, on every node the same, each at most
   once; a node that missed one sees the gap in the offsets. What one publisher publishes one after the other, waiting
   for each or not, keeps its order. Between channels no order is promised. `publish` returns after its delivery here.
