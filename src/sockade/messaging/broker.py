@@ -17,7 +17,8 @@ What every broker guarantees:
   of them stays, the epoch that it was told is the stream's, and the first publication is offset 1 of it. A durable
   broker that is closed hands these epochs on to the next process. Who is away for longer, or when the process dies,
   finds another epoch where nothing had been published: an honest no to its recovery, for what happened under the old
-  one is not known any more, though it was nothing.
+  one is not known any more, though it was nothing. Where the latest publication alone counts nobody looks, and no
+  subscriber minds another epoch.
 - **Order.** Publications of a channel are delivered in the order of their offsets, on every node the same, each at most
   once; a node that missed one sees the gap in the offsets. What one publisher publishes one after the other, waiting
   for each or not, keeps its order. Between channels no order is promised. `publish` returns after its delivery here.
