@@ -157,3 +157,20 @@ async def test_the_latest_one_is_recovered_by_itself(house: House) -> None:
     ada = await house.enter()
     reply = (await ada.ask("subscribe", channel="price", recover=True))["subscribe"]
     assert (reply["recovered"], [one["offset"] for one in reply["publications"]]) == (True, [3])
+
+
+async def test_what_one_connect_recovers_of_all_channels_fits_a_reply(house: House, app: Sockade) -> None:
+    for number in range(4):
+        app.channel(f"mine{number}:{{user}}", history=History(100, 60), personal=True)(object)
+    names = [f"mine{number}:ada" for number in range(4)]
+    away = {}
+    for name in names:
+        away[name] = (await house.node.publish(found(house, name), b"0")).position
+        for _ in range(3):
+            await house.node.publish(found(house, name), b'"%s"' % (b"x" * (budget(house) // 8)))
+    ada = await house.enter(connect=False)
+    subs = {name: {"recover": True, "epoch": at.epoch, "offset": at.offset} for name, at in away.items()}
+    recovered = (await ada.ask("connect", subs=subs))["connect"]["subs"]
+    # Two have room for all they missed, the third has not, and of the fourth nothing is read.
+    assert [len(recovered[name].get("publications", [])) for name in names] == [3, 3, 0, 0]
+    assert [recovered[name].get("recovered", False) for name in names] == [True, True, False, False]

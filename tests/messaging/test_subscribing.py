@@ -265,6 +265,14 @@ async def test_the_latest_publication_alone_in_a_cached_channel(house: House) ->
     await bob.ask("unsubscribe", channel="price")
     for price in (1, 2, 3):
         await ada.ask("publish", channel="price", data=price)
+    newcomer = (await bob.ask("subscribe", channel="price"))["subscribe"]
+    assert ("recovered" in newcomer, [one["data"] for one in newcomer["publications"]]) == (False, [3])
+    await bob.ask("unsubscribe", channel="price")
+    # By the server there is no reply, and it comes behind the push instead.
+    eve = await house.enter("eve")
+    await house.control.subscribe("eve", "price")
+    await house.room.turn()
+    assert [one["pub"]["data"] for one in eve.pushes("pub")] == [3]
     reply = (await bob.ask("subscribe", channel="price", recover=True))["subscribe"]
     assert (reply["recovered"], [one["data"] for one in reply["publications"]]) == (True, [3])
     # A gap costs nothing where only the latest counts.

@@ -231,10 +231,12 @@ async def test_a_cached_channel_gives_the_latest(meet: Meet) -> None:
         await ada.do("publish", channel="price", data=price)
     bob = await entered(meet, "bob")
     await subscribed(bob, "price")
+    await bob.wait("publication", channel="price")
+    assert bob.heard("price") == [2]
     await bob.do("cut")
     await ada.do("publish", channel="price", data="newest")
-    await bob.wait("publication", channel="price")
-    assert bob.heard("price")[-1] == "newest"
+    await bob.wait("publication", 2, channel="price")
+    assert bob.heard("price") == [2, "newest"]
 
 
 # How it goes on, and ends.

@@ -194,6 +194,13 @@ ROWS: tuple[Row, ...] = (
         f"{CLIENT} -k take_the_answers",
     ),
     (
+        "bytes of one connect",
+        "messaging/subscribing.py",
+        "budget -= sum(map(weight, history.publications)) if history is not None else 0",
+        "pass",
+        "tests/messaging/test_history.py -k one_connect",
+    ),
+    (
         "a connection that is silent",
         "messaging/control.py",
         "known = self._clients(user, client)",

@@ -9,7 +9,7 @@ import msgspec
 from sockade.errors import StorageError
 from sockade.messaging.broker import NO_LIMIT
 from sockade.messaging.node import to_pub
-from sockade.messaging.subscribing import info_of
+from sockade.messaging.subscribing import info_of, reply_bytes
 from sockade.protocol import commands, replies
 from sockade.protocol.codec import DecodeError, convert
 from sockade.protocol.replies import ErrorCode
@@ -82,9 +82,8 @@ async def history(client: Client, body: commands.History) -> replies.Result | re
         return replies.error(ErrorCode.NOT_AVAILABLE)
     limit = HISTORY_PUBLICATIONS if body.limit == NO_LIMIT else min(body.limit, HISTORY_PUBLICATIONS)
     since = body.since.offset if body.since is not None else None
-    budget = client.connection.hub.limits.outbox_bytes // 2
     found = await client.node.broker.history(
-        body.channel, since=since, limit=limit, budget=budget, reverse=body.reverse
+        body.channel, since=since, limit=limit, budget=reply_bytes(client), reverse=body.reverse
     )
     if body.since is not None and body.since.epoch not in ("", found.top.epoch):
         return replies.error(ErrorCode.UNRECOVERABLE_POSITION)

@@ -15,7 +15,7 @@ import msgspec
 from sockade.errors import StorageError
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Secret
-from sockade.messaging.broker import HISTORY_BYTES, Position, weight
+from sockade.messaging.broker import Position, weight
 from sockade.messaging.node import RENEWAL_GRACE_SECONDS, Subscription, to_pub, ttl_until
 from sockade.messaging.recovery import Gap, Recovered, recover, recover_latest
 from sockade.protocol import commands, replies
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sockade.guard.identity import Grant, Identity
-    from sockade.messaging.broker import Broker, History, Publication
+    from sockade.messaging.broker import History, Publication
     from sockade.messaging.channels import Match
     from sockade.messaging.client import Client
 
@@ -60,7 +60,7 @@ async def subscribe(client: Client, body: commands.Subscribe) -> replies.Subscri
             if is_subscribed(client, match.name):
                 return replies.error(ErrorCode.ALREADY_SUBSCRIBED)
             with held_back(client, subscription):
-                history = await read_missed(client.node.broker, match, body)
+                history = await read_missed(client, match, body)
                 # All this took its time, in which the right may have been lost.
                 if client.asking != match.name or not may_stay(client, subscription):
                     return replies.error(ErrorCode.PERMISSION_DENIED)
@@ -109,14 +109,16 @@ def held_back(client: Client, subscription: Subscription) -> Iterator[None]:
             client.node.remove(subscription)
 
 
-async def read_missed(broker: Broker, match: Match, wanted: Wanted, budget: int = HISTORY_BYTES) -> History | None:
+async def read_missed(client: Client, match: Match, wanted: Wanted, budget: int | None = None) -> History | None:
     """Read what a subscriber may have missed, or the position alone; None where nothing is kept.
 
-    Where that is more than `budget`, no more is read, and what was read does not lead to the top: not recovered.
+    Where that is more than `budget`, by default what one reply may hold, no more is read, and what was read does not
+    lead to the top: not recovered.
     """
     if match.channel.keep is None:
         return None
-    if not wanted.recover:
+    broker, budget = client.node.broker, reply_bytes(client) if budget is None else budget
+    if budget <= 0 or not (wanted.recover or match.channel.cache):
         return await broker.history(match.name, limit=0)
     if match.channel.cache:
         return await broker.history(match.name, limit=1, budget=budget, reverse=True)
@@ -138,7 +140,9 @@ def join(
     outcome = merge(since, history, subscription.held or [])
     if isinstance(outcome, Gap) or subscription.overflowed:
         return None
-    missed = outcome.publications if isinstance(outcome, Recovered) and wanted.recover else None
+    # Whoever comes gets the latest publication, where that is all that counts.
+    asked = wanted.recover or subscription.match.channel.cache
+    missed = outcome.publications if isinstance(outcome, Recovered) and asked else None
     if missed is not None and not fits(client, missed):
         missed = None
     take_in(client, subscription, outcome.position)
@@ -151,7 +155,7 @@ def join(
         # What was recovered leads on from the client's own offset; otherwise it begins at the top.
         offset=outcome.position.offset if not missed else missed[0].offset - 1,
         publications=[to_pub(one) for one in missed or ()],
-        recovered=missed is not None,
+        recovered=missed is not None and wanted.recover,
         was_recovering=wanted.recover,
         data=data,
     )
@@ -159,7 +163,12 @@ def join(
 
 def fits(client: Client, missed: tuple[Publication, ...]) -> bool:
     """Tell whether what was missed may go out in one reply: more would make the client a slow consumer at once."""
-    return sum(map(weight, missed)) <= client.connection.hub.limits.outbox_bytes // 2
+    return sum(map(weight, missed)) <= reply_bytes(client)
+
+
+def reply_bytes(client: Client) -> int:
+    """Return how many bytes of publications one reply may hold."""
+    return client.connection.hub.limits.outbox_bytes // 2
 
 
 def take_in(client: Client, subscription: Subscription, position: Position | None) -> None:
@@ -244,11 +253,15 @@ async def subscribe_by_server(
         name: Subscription(client.connection, match, info_of(identity, client), by_server=True)
         for name, match in matches.items()
     }
-    broker = client.node.broker
     with ExitStack() as stack:
         for subscription in subscriptions.values():
             stack.enter_context(held_back(client, subscription))
-        histories = [await read_missed(broker, match, wanted.get(name, NOTHING)) for name, match in matches.items()]
+        histories, budget = [], reply_bytes(client)
+        for name, match in matches.items():
+            history = await read_missed(client, match, wanted.get(name, NOTHING), budget)
+            histories.append(history)
+            # All of it goes out in one reply.
+            budget -= sum(map(weight, history.publications)) if history is not None else 0
         results = {
             name: join(client, subscription, history, wanted.get(name, NOTHING))
             for (name, subscription), history in zip(subscriptions.items(), histories, strict=True)
@@ -274,7 +287,7 @@ async def subscribe_later(client: Client, match: Match, data: Any = None, grant:
         if is_subscribed(client, match.name):
             return False
         with held_back(client, subscription):
-            history = await read_missed(client.node.broker, match, NOTHING)
+            history = await read_missed(client, match, NOTHING)
             if not client.connection.is_open:
                 return False
             result = join(client, subscription, history, NOTHING, data)
@@ -285,4 +298,6 @@ async def subscribe_later(client: Client, match: Match, data: Any = None, grant:
     if data is not None:
         content["data"] = data
     client.connection.send(replies.encode_push("subscribe", content, match.name).decode())
+    for publication in result.publications:
+        client.connection.send(replies.encode_push("pub", publication, match.name).decode())
     return True
