@@ -246,8 +246,8 @@ CHANNELS: tuple[Row, ...] = (
     (
         "size of a page of history",
         "messaging/publishing.py",
-        "budget = client.connection.hub.limits.outbox_bytes // 2",
-        "budget = 1 << 40",
+        "budget=reply_bytes(client), reverse=body.reverse",
+        "budget=1 << 40, reverse=body.reverse",
         f"{HISTORY} -k page_takes",
     ),
     (
