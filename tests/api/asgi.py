@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.types import ASGIApp, Message
 
@@ -66,8 +66,9 @@ class Client:
         query: str = "",
         *,
         hang: bool = False,
+        meanwhile: Callable[[], Awaitable[object]] | None = None,
     ) -> Answer:
-        """Send a request; with `hang` the end of its body never comes."""
+        """Send a request; with `hang` the end of its body never comes, and `meanwhile` happens just before it does."""
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -90,6 +91,8 @@ class Client:
         async def receive() -> Message:
             if hang and not waiting:
                 await asyncio.Event().wait()
+            if meanwhile is not None and len(waiting) == 1:
+                await meanwhile()
             return waiting.pop(0) if waiting else {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:

@@ -157,6 +157,18 @@ async def test_a_body_that_never_ends_is_timed_out(site: Site) -> None:
     refused(answer, 408, "head_timeout", site)
 
 
+@pytest.mark.parametrize("path", ["/auth/links", "/auth/ticket", "/auth/refresh", "/auth/logout"])
+async def test_who_is_signed_out_while_the_body_comes_in_does_nothing(site: Site, path: str) -> None:
+    """Case 43: a body may take ten seconds, and what was true at its beginning need not be at its end."""
+    await site.world.users.add("root", role="admin", password=PASSWORD)
+    cookie = (await site.login("root")).cookie
+    headers = [JSON, ("cookie", f"__Host-sockade={cookie}"), ("origin", ORIGIN)]
+    answer = await site.client.send(
+        "POST", path, headers, [b"{", b"}"], meanwhile=lambda: site.world.users.disable("root")
+    )
+    refused(answer, 401, "session_invalid", site)
+
+
 async def test_a_client_that_leaves_in_the_middle_is_logged(site: Site) -> None:
     async def leave() -> dict[str, str]:
         return {"type": "http.disconnect"}

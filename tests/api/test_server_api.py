@@ -384,6 +384,10 @@ async def test_without_channels_everything_is_108(empty: Backend) -> None:
     assert (await empty.send("/api/info", key="wrong")).status == 401
 
 
+async def test_without_the_key_no_body_is_waited_for(backend: Backend) -> None:
+    assert (await backend.send("/api/info", key="wrong", hang=True)).status == 401
+
+
 async def test_health_is_asked_for_without_a_key(backend: Backend) -> None:
     for path in ("/healthz", "/readyz"):
         assert (await backend.client.send("GET", path, [("host", "localhost")])).status == 200

@@ -260,9 +260,16 @@ ENDPOINTS: tuple[Row, ...] = (
     (
         "credential in the URL of a request",
         "api/endpoint.py",
-        "return check_url(Handshake(ConnectionId(call.id), call.head, call.address), self._desk.policy)",
-        "return None",
+        "return in_url or self._judge(call)",
+        "return self._judge(call)",
         AUTH,
+    ),
+    (
+        "body before the credential",
+        "api/endpoint.py",
+        "content = await bodies.read_body(call.request, self._desk.settings.limits)\n",
+        "return await self._handlers[call.head.method](call)\n",
+        f"{AUTH} -k while_the_body",
     ),
     ("only administrators", "api/auth.py", 'if identity.role != "admin":', "if False:", AUTH),
     (
@@ -285,8 +292,8 @@ ENDPOINTS: tuple[Row, ...] = (
     (
         "type of a body",
         "api/bodies.py",
-        'if content and not is_json(request.headers.getlist("content-type")):',
-        "if False:",
+        "    if content and not is_json(types):\n        return NOT_JSON\n    try:\n        return msgspec",
+        "    try:\n        return msgspec",
         AUTH,
     ),
     (

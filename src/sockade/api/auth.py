@@ -103,7 +103,7 @@ async def login(call: Call) -> Done | Refuse:
     refusal = call.own_page()
     if refusal is not None:
         return refusal
-    body = await call.body(Login)
+    body = call.body(Login)
     if isinstance(body, Refuse):
         return body
     signed_in = await attempt(call, body)
@@ -168,7 +168,7 @@ async def refresh(call: Call) -> Done | Refuse:
     refusal = call.bearer_page() if bearer else call.own_page()
     if refusal is not None:
         return refusal
-    body = await call.body(Refresh)
+    body = call.body(Refresh)
     if isinstance(body, Refuse):
         return body
     token = body.refresh_token
@@ -211,7 +211,7 @@ async def ticket(call: Call) -> Done | Refuse:
     identity = await call.caller()
     if isinstance(identity, Refuse):
         return identity
-    body = await call.body(TicketFor)
+    body = call.body(TicketFor)
     if isinstance(body, Refuse):
         return body
     origin = body.origin if body.origin is not None else call.origin
@@ -275,7 +275,7 @@ async def create_link(call: Call) -> Done | Refuse:
         return identity
     if identity.role != "admin":
         return Refuse(Reason.FORBIDDEN, "only administrators make links")
-    body = await call.body(NewLink)
+    body = call.body(NewLink)
     if isinstance(body, Refuse):
         return body
     link, expires_in = await call.desk.authority.create_link(None, body.role)

@@ -14,6 +14,8 @@ from sockade.protocol import codec
 from sockade.protocol.reasons import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
 
     from sockade.settings import LimitSettings
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 # The rest of the body is not read, so the connection cannot be used again (RFC 9110 §15.5.14).
 TOO_LARGE = Refuse(Reason.BODY_TOO_LARGE, "the body is too large", headers=(("connection", "close"),))
 TOO_SLOW = Refuse(Reason.HEAD_TIMEOUT, "the body took too long", headers=(("connection", "close"),))
+# Another type could be sent by a form of any page without asking (Fetch, CORS-safelisted types).
+NOT_JSON = Refuse(Reason.BAD_REQUEST, "Content-Type is not application/json")
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
@@ -29,37 +33,27 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A body in which every field is known."""
 
 
-async def read_json(request: Request, type_: type[Body], limits: LimitSettings) -> Body | Refuse:
-    """Return the body as a value; an empty body counts as `{}`. Strings of type `Secret` never show in errors."""
-    content = await read_content(request, limits)
-    if isinstance(content, Refuse):
-        return content
+def decode(content: bytes, types: Sequence[str], type_: type[Body]) -> Body | Refuse:
+    """Return a body as a value; an empty one counts as `{}`. Strings of type `Secret` never show in errors.
+
+    `types` are the values of Content-Type.
+    """
+    if content and not is_json(types):
+        return NOT_JSON
     try:
         return msgspec.json.decode(content or b"{}", type=type_, dec_hook=to_secret)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Refuse(Reason.BAD_REQUEST, "the body is not what the endpoint takes")
 
 
-async def read_strictly(request: Request, limits: LimitSettings) -> Any | Refuse:
-    """Return the body as `json` reads it, without what `protocol.codec` refuses; an empty body counts as `{}`."""
-    content = await read_content(request, limits)
-    if isinstance(content, Refuse):
-        return content
+def parse(content: bytes, types: Sequence[str]) -> Any | Refuse:
+    """Return a body as `json` reads it, without what `protocol.codec` refuses; an empty one counts as `{}`."""
+    if content and not is_json(types):
+        return NOT_JSON
     try:
         return codec.parse((content or b"{}").decode())
     except (codec.DecodeError, UnicodeDecodeError):
         return Refuse(Reason.BAD_REQUEST, "the body is not acceptable JSON")
-
-
-async def read_content(request: Request, limits: LimitSettings) -> bytes | Refuse:
-    """Return the body of a request that says it is JSON."""
-    content = await read_body(request, limits)
-    if isinstance(content, Refuse):
-        return content
-    if content and not is_json(request.headers.getlist("content-type")):
-        # Another type could be sent by a form of any page without asking (Fetch, CORS-safelisted types).
-        return Refuse(Reason.BAD_REQUEST, "Content-Type is not application/json")
-    return content
 
 
 async def read_body(request: Request, limits: LimitSettings) -> bytes | Refuse:
@@ -83,7 +77,7 @@ async def read_body(request: Request, limits: LimitSettings) -> bytes | Refuse:
     return bytes(content)
 
 
-def is_json(values: list[str]) -> bool:
+def is_json(values: Sequence[str]) -> bool:
     """Tell whether Content-Type came once and names JSON (RFC 9110 §8.3)."""
     return len(values) == 1 and values[0].partition(";")[0].strip().lower() == "application/json"
 

@@ -1,17 +1,18 @@
 """Frames every answer of an endpoint: one audit line, one id, `no-store`, refusals from the one table.
 
 A handler returns what happened as a value; here it becomes a response and a line in the audit log. A store that
-fails is BUSY. Who may call is decided with `Call.caller` and `Call.own_page`.
+fails is BUSY. Who may call is decided with `Call.caller` and `Call.own_page`. The body is there before a handler is
+asked, so that no client can draw out the time between the look at a credential and what is done with it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import Request
 
-from sockade.api.bodies import read_json
+from sockade.api import bodies
 from sockade.api.problems import problem
 from sockade.errors import StorageError
 from sockade.guard.credentials import bearer_values, check_url, cookie_values
@@ -75,6 +76,8 @@ class Call:
     request: Request
     desk: Desk
     head: Head
+    content: bytes = b""
+    """The whole body."""
 
     @property
     def address(self) -> str:
@@ -156,9 +159,13 @@ class Call:
             attempts.failed(self.address, now)
         return answer
 
-    async def body(self, type_: type[Body]) -> Body | Refuse:
+    def body(self, type_: type[Body]) -> Body | Refuse:
         """Return the request's body as a value."""
-        return await read_json(self.request, type_, self.desk.settings.limits)
+        return bodies.decode(self.content, self.head.all("content-type"), type_)
+
+    def json(self) -> Any | Refuse:
+        """Return the request's body as `json` reads it."""
+        return bodies.parse(self.content, self.head.all("content-type"))
 
 
 class Endpoint:
@@ -169,17 +176,24 @@ class Endpoint:
         desk: Desk,
         handlers: Mapping[str, Callable[[Call], Awaitable[Done | Refuse]]],
         events: Mapping[Reason, Event] | None = None,
+        screen: Callable[[Call], Refuse | None] = lambda call: None,
     ) -> None:
-        """Serve `handlers` by method; `events` names refusals otherwise than usual."""
+        """Serve `handlers` by method.
+
+        Args:
+            events: names refusals otherwise than usual.
+            screen: judges a request by its head, before the body is read, where the answer cannot change meanwhile.
+        """
         self._desk = desk
         self._handlers = handlers
         self._events = events or {}
+        self._judge = screen
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         call = Call(self._desk.clock.short_id(), request, self._desk, head_of(request))
         try:
-            answer = self._screen(call) or await self._handlers[request.method](call)
+            answer = self._screen(call) or await self._answer(call)
         except StorageError as error:
             answer = Refuse(Reason.BUSY, f"the store failed: {error}", retry_after=5)
         response = self._refused(call, answer) if isinstance(answer, Refuse) else self._done(call, answer)
@@ -189,7 +203,15 @@ class Endpoint:
         if call.head.method not in self._handlers:
             allow = ", ".join(sorted(self._handlers))
             return Refuse(Reason.METHOD, "method not allowed", headers=(("allow", allow),))
-        return check_url(Handshake(ConnectionId(call.id), call.head, call.address), self._desk.policy)
+        in_url = check_url(Handshake(ConnectionId(call.id), call.head, call.address), self._desk.policy)
+        return in_url or self._judge(call)
+
+    async def _answer(self, call: Call) -> Done | Refuse:
+        # Before any credential is looked at: the body may take as long as its sender likes.
+        content = await bodies.read_body(call.request, self._desk.settings.limits)
+        if isinstance(content, Refuse):
+            return content
+        return await self._handlers[call.head.method](replace(call, content=content))
 
     def _done(self, call: Call, done: Done) -> Response:
         done.response.headers.setdefault("cache-control", "no-store")

@@ -15,7 +15,6 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sockade.api.bodies import read_strictly
 from sockade.api.endpoint import Done, Endpoint
 from sockade.errors import StorageError
 from sockade.guard.handshake import Refuse
@@ -61,7 +60,7 @@ class NodeFacts:
 def server_api_routes(desk: Desk, key: ApiKey, control: Control | None, node: NodeFacts) -> Sequence[Route]:
     """Return the routes; without `control`, where no channel is declared, every method answers "not available"."""
     api = ServerApi(key, control, node, desk.clock, desk.settings.limits)
-    return [Route("/api/{method}", Endpoint(desk, {"POST": api.handle}))]
+    return [Route("/api/{method}", Endpoint(desk, {"POST": api.handle}, screen=api.refuse))]
 
 
 class ServerApi:
@@ -78,13 +77,10 @@ class ServerApi:
 
     async def handle(self, call: Call) -> Done | Refuse:
         """Answer one HTTP request."""
-        refusal = self.refuse(call)
-        if refusal is not None:
-            return refusal
         method = call.request.path_params["method"]
         if method != BATCH and method not in said.METHODS:
             return Refuse(Reason.NOT_FOUND, "no such method")
-        value = await read_strictly(call.request, self._limits)
+        value = call.json()
         if isinstance(value, Refuse):
             return value
         if method != BATCH:
@@ -97,7 +93,7 @@ class ServerApi:
         return Done(answer({"replies": await self.do_all(batch)}))
 
     def refuse(self, call: Call) -> Refuse | None:
-        """Refuse a request without the key.
+        """Refuse a request without the key, which stays the same while the server runs.
 
         The key opens however many wrong ones came from the same address: 256 bits are not guessed, and a program that
         shares the address must not keep the backend out. Only who is wrong too often is no longer told so.
