@@ -8,8 +8,10 @@ from sockade.clock import SteppedClock
 from sockade.errors import StorageError
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Carrier, Credential, Identity, Secret, SessionId
+from sockade.identity import revocations
 from sockade.identity.authority import SignedIn, Tokens
 from sockade.identity.passwords import BUSY, Passwords
+from sockade.identity.revocations import Proof
 from sockade.identity.tickets import Ticket
 from sockade.settings import SessionSettings, Settings
 from tests.identity.world import ORIGIN, PASSWORD, World, bearer, by_cookie, reason, session_of, world
@@ -252,7 +254,7 @@ async def test_a_guessed_refresh_token_is_refused(here: World, value: str) -> No
 async def test_no_secret_stands_for_another(here: World) -> None:
     """Case 27."""
     cookie, tokens = await here.cookie(), await here.tokens()
-    ticket = here.authority.issue_ticket(cookie.identity, ORIGIN)
+    ticket = here.authority.issue_ticket(Proof(cookie.identity), ORIGIN)
     assert isinstance(ticket, Ticket)
     assert tokens.refresh_token is not None
     for secret in (cookie.cookie, tokens.refresh_token, ticket.value):
@@ -278,7 +280,7 @@ async def test_the_administrator_gets_tokens_for_a_user(here: World) -> None:
 
 
 async def ticket(here: World, answer: SignedIn, origin: str = ORIGIN) -> Credential:
-    issued = here.authority.issue_ticket(answer.identity, origin)
+    issued = here.authority.issue_ticket(Proof(answer.identity), origin)
     assert isinstance(issued, Ticket)
     return Credential(Carrier.TICKET, issued.value)
 
@@ -307,9 +309,39 @@ async def test_a_ticket_of_an_ended_session_is_refused(here: World) -> None:
     assert await verified(here, of_other) == "ana"
 
 
+async def proved(here: World, credential: Credential) -> Proof:
+    proof = await here.authority.prove(credential, origin=None)
+    assert isinstance(proof, Proof)
+    assert proof.token is not None
+    return proof
+
+
+async def test_a_ticket_of_a_token_that_was_revoked_meanwhile_is_refused(here: World) -> None:
+    """Case 31."""
+    proof = await proved(here, bearer(await here.tokens()))
+    await here.authority.revoke_token(proof.token or "")
+    issued = here.authority.issue_ticket(proof, ORIGIN)
+    assert isinstance(issued, Ticket)
+    assert await verified(here, Credential(Carrier.TICKET, issued.value)) == "revoked"
+
+
+async def test_what_a_ticket_opened_closes_when_its_token_is_revoked(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 42: though so many others were shown meanwhile that the token itself is forgotten."""
+    monkeypatch.setattr(revocations, "MAX_REMEMBERED", 1)
+    proof = await proved(here, bearer(await here.tokens()))
+    issued = here.authority.issue_ticket(proof, ORIGIN)
+    assert isinstance(issued, Ticket)
+    await proved(here, bearer(await here.tokens()))
+    assert await verified(here, Credential(Carrier.TICKET, issued.value)) == "ana"
+    await here.authority.revoke_token(proof.token or "")
+    assert here.ended == [frozenset({session_of(proof.identity)})]
+
+
 async def test_a_ticket_needs_an_origin(here: World) -> None:
     answer = await here.cookie()
-    assert reason(here.authority.issue_ticket(answer.identity, "null")) == "bad_request"
+    assert reason(here.authority.issue_ticket(Proof(answer.identity), "null")) == "bad_request"
 
 
 # Links.

@@ -3,12 +3,13 @@ import pytest
 from sockade.clock import SteppedClock
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Identity, Secret, SessionId
+from sockade.identity.revocations import Proof
 from sockade.identity.tickets import MAX_PER_SESSION, Ticket, Tickets
 from tests.identity.world import ORIGIN, reason
 
 
-def whose(session: str = "s1") -> Identity:
-    return Identity("ana", session=SessionId(session))
+def whose(session: str = "s1") -> Proof:
+    return Proof(Identity("ana", session=SessionId(session)))
 
 
 @pytest.fixture
@@ -88,4 +89,4 @@ def test_the_end_of_a_session_takes_its_tickets_along(tickets: Tickets) -> None:
 
 
 def test_an_identity_without_a_session_gets_no_ticket(tickets: Tickets) -> None:
-    assert reason(tickets.issue(Identity("ana"), ORIGIN)) == "forbidden"
+    assert reason(tickets.issue(Proof(Identity("ana")), ORIGIN)) == "forbidden"

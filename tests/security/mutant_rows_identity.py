@@ -58,7 +58,14 @@ CREDENTIALS: tuple[Row, ...] = (
     ),
     ("tickets in all", "identity/tickets.py", "len(self._issued) >= self._limit", "False", TICKETS),
     ("tickets of a session", "identity/tickets.py", "len(mine) >= MAX_PER_SESSION", "False", TICKETS),
-    ("session of a ticket", "identity/tickets.py", "if identity.session is None:", "if False:", TICKETS),
+    ("session of a ticket", "identity/tickets.py", "if session is None:", "if False:", TICKETS),
+    (
+        "token of a ticket",
+        "identity/authority.py",
+        "self._tickets.issue(proof, canonical)",
+        "self._tickets.issue(Proof(proof.identity), canonical)",
+        f"{AUTHORITY} -k 'revoked_meanwhile or token_is_revoked'",
+    ),
     (
         "hashing that is busy",
         "identity/passwords.py",
@@ -190,7 +197,7 @@ STORED: tuple[Row, ...] = (
     (
         "session of an access token",
         "identity/authority.py",
-        "if answer.session is None or self._endings.is_ended(answer.session):",
+        "if session is None or self._endings.is_ended(session):",
         "if False:",
         f"{AUTHORITY} -k opens_until",
     ),

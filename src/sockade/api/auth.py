@@ -190,8 +190,8 @@ async def tokens_of_page(call: Call) -> Tokens | Refuse:
     """
     if call.cookie is None:
         return Refuse(Reason.CREDENTIAL_MISSING, "neither a refresh token nor a session cookie")
-    identity = await call.verify(Credential(Carrier.COOKIE, call.cookie))
-    return identity if isinstance(identity, Refuse) else await call.desk.authority.access_token(identity)
+    proof = await call.prove(Credential(Carrier.COOKIE, call.cookie))
+    return proof if isinstance(proof, Refuse) else await call.desk.authority.access_token(proof.identity)
 
 
 async def renew_external(call: Call) -> Done | Refuse:
@@ -208,18 +208,19 @@ async def renew_external(call: Call) -> Done | Refuse:
 
 async def ticket(call: Call) -> Done | Refuse:
     """Issue a ticket for the page that asks, or for the one that a bearer client names."""
-    identity = await call.caller()
-    if isinstance(identity, Refuse):
-        return identity
+    proof = await call.proof()
+    if isinstance(proof, Refuse):
+        return proof
     body = call.body(TicketFor)
     if isinstance(body, Refuse):
         return body
     origin = body.origin if body.origin is not None else call.origin
     if origin is None or (call.head.all("origin") and call.origin != origin):
         return Refuse(Reason.BAD_REQUEST, "a ticket is for one Origin")
-    issued = call.desk.authority.issue_ticket(identity, origin)
+    issued = call.desk.authority.issue_ticket(proof, origin)
     if isinstance(issued, Refuse):
         return issued
+    identity = proof.identity
     content = {"ticket": issued.value.reveal(), "expires_in": issued.expires_in}
     return Done(json_response(content), Event.TOKEN_CREATED, identity.user, identity.session or "", "ticket")
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sockade.guard.policy import Policy
     from sockade.identity.attempts import Attempts
     from sockade.identity.authority import Authority
+    from sockade.identity.revocations import Proof
     from sockade.protocol.events import AuditLog, Event
     from sockade.settings import Settings
 
@@ -132,7 +133,12 @@ class Call:
         return Credential(carrier, Secret((bearers or cookies)[0]))
 
     async def caller(self) -> Identity | Refuse:
-        """Return who calls. A cookie counts only from the server's own pages, except where nothing is changed."""
+        """Return who calls."""
+        proof = await self.proof()
+        return proof if isinstance(proof, Refuse) else proof.identity
+
+    async def proof(self) -> Proof | Refuse:
+        """Return what the caller proves. A cookie counts only from own pages, except where nothing is changed."""
         credential = self.credential()
         if isinstance(credential, Refuse):
             return credential
@@ -142,11 +148,11 @@ class Call:
             refusal = None  # A GET of the page's own origin carries no Origin; another page cannot read the answer.
         else:
             refusal = self.own_page()
-        return refusal or await self.verify(credential)
+        return refusal or await self.prove(credential)
 
-    async def verify(self, credential: Credential) -> Identity | Refuse:
-        """Return whom a credential proves; an address that shows many that are none has to wait."""
-        return await self.guessing(lambda: self.desk.authority.verify(credential, origin=self.origin))
+    async def prove(self, credential: Credential) -> Proof | Refuse:
+        """Return what a credential proves; an address that shows many that are none has to wait."""
+        return await self.guessing(lambda: self.desk.authority.prove(credential, origin=self.origin))
 
     async def guessing(self, look: Callable[[], Awaitable[Answer | Refuse]]) -> Answer | Refuse:
         """Look at a secret that was shown, unless the address has shown too many that were none."""

@@ -22,7 +22,7 @@ from sockade.identity.links import Links
 from sockade.identity.names import folded
 from sockade.identity.proofs import Proofs
 from sockade.identity.refresh import RefreshTokens
-from sockade.identity.revocations import Revocations
+from sockade.identity.revocations import Proof, Revocations
 from sockade.identity.sessions import Sessions, identity_of
 from sockade.identity.stores import RevocationKind, SessionKind
 from sockade.identity.tickets import Ticket, Tickets
@@ -117,18 +117,25 @@ class Authority:
 
         A ticket is used up before anything is awaited.
         """
+        proof = await self.prove(credential, origin=origin)
+        return proof if isinstance(proof, Refuse) else proof.identity
+
+    async def prove(self, credential: Credential, *, origin: str | None) -> Proof | Refuse:
+        """Return what a credential proves, and how that could be revoked: what `verify` says the identity of."""
         try:
             match credential.carrier:
                 case Carrier.COOKIE:
                     session = await self._sessions.by_cookie(credential.value)
-                    return session if isinstance(session, Refuse) else identity_of(session)
+                    return session if isinstance(session, Refuse) else Proof(identity_of(session))
                 case Carrier.BEARER:
-                    return await self._by_token(credential.value)
+                    issuer, token = self._issuers.of(credential.value), credential.value
+                    found = self._tokens.prove(token) if issuer is None else await issuer.prove(token.reveal())
+                    return await self._unless_taken_back(found)
                 case Carrier.TICKET:
                     canonical = canonical_origin(origin) if origin is not None else None
-                    return await self._unless_ended(self._tickets.redeem(credential.value, canonical))
+                    return await self._unless_taken_back(self._tickets.redeem(credential.value, canonical))
                 case Carrier.FIRST_MESSAGE:
-                    return UNKNOWN
+                    return Proof(UNKNOWN)
                 case _:
                     assert_never(credential.carrier)
         except StorageError:
@@ -172,28 +179,22 @@ class Authority:
         """Note that an open connection was used: that counts against the idle limit. Cheap; `poll` writes it."""
         self._sessions.seen(session)
 
-    async def _by_token(self, token: Secret) -> Identity | Refuse:
-        """Return whom an access token proves, ours or another issuer's, unless it was taken back."""
-        issuer = self._issuers.of(token)
-        proof = self._tokens.prove(token) if issuer is None else await issuer.prove(token.reveal())
+    async def _unless_taken_back(self, proof: Proof | Refuse) -> Proof | Refuse:
+        """Refuse what rests on a session that was ended or a token that was revoked, as far as the store said lately.
+
+        What opens something, by a ticket too, is noted, so that a revocation finds it.
+        """
         if isinstance(proof, Refuse):
             return proof
-        identity = await self._unless_ended(proof.identity)
-        # Asked last, when nothing is awaited any more: what was revoked meanwhile is known.
+        await self._endings.ensure_fresh()
+        # Asked when nothing is awaited any more: what was revoked meanwhile is known.
         if self._revocations.covers(proof):
             return Refuse(Reason.REVOKED, "the token was revoked")
-        if isinstance(identity, Identity):
-            self._revocations.note(proof)
-        return identity
-
-    async def _unless_ended(self, answer: Identity | Refuse) -> Identity | Refuse:
-        """Refuse an identity that rests on a session that was ended, as far as the store said lately."""
-        if isinstance(answer, Refuse):
-            return answer
-        await self._endings.ensure_fresh()
-        if answer.session is None or self._endings.is_ended(answer.session):
+        session = proof.identity.session
+        if session is None or self._endings.is_ended(session):
             return Refuse(Reason.REVOKED, "the session was ended")
-        return answer
+        self._revocations.note(proof)
+        return proof
 
     # Signing in.
 
@@ -282,12 +283,12 @@ class Authority:
         for callback in self._renewals:
             callback(identity)
 
-    def issue_ticket(self, identity: Identity, origin: str) -> Ticket | Refuse:
-        """Issue a ticket bound to the identity's session and to the Origin of the page that will show it."""
+    def issue_ticket(self, proof: Proof, origin: str) -> Ticket | Refuse:
+        """Issue a ticket bound to what was proved, its session and the Origin of the page that will show it."""
         canonical = canonical_origin(origin)
         if canonical is None:
             return Refuse(Reason.BAD_REQUEST, "not an Origin")
-        return self._tickets.issue(identity, canonical)
+        return self._tickets.issue(proof, canonical)
 
     def jwks(self) -> dict[str, list[dict[str, Any]]]:
         """Return the public key set that access tokens are verified with."""

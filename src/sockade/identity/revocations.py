@@ -8,6 +8,7 @@ stays revoked, and each second, so that what another process revoked is known wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from sockade.identity.names import folded
@@ -27,11 +28,14 @@ MAX_REMEMBERED = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A token that was verified: whom it proves, its `jti`, and when it was issued (POSIX seconds)."""
+    """What was verified: whom it proves, and of a token its `jti` and when it was issued (POSIX seconds).
+
+    What is not a token is revoked with its session alone.
+    """
 
     identity: Identity
-    token: str
-    issued_at: float
+    token: str | None = None
+    issued_at: float = inf
 
 
 class Revocations:
@@ -73,6 +77,8 @@ class Revocations:
 
     def note(self, proof: Proof) -> None:
         """Remember a token that opens something, until it has expired."""
+        if proof.token is None:
+            return
         self._shown.pop(proof.token, None)
         self._shown[proof.token] = proof
         if len(self._shown) > MAX_REMEMBERED:
@@ -90,7 +96,7 @@ class Revocations:
         if not new:
             return frozenset()
         self._known.update({(rule.kind, rule.subject): rule for rule in new})
-        hit = [proof for proof in self._shown.values() if self.covers(proof)]
-        for proof in hit:
-            del self._shown[proof.token]
-        return frozenset(proof.identity.session for proof in hit if proof.identity.session is not None)
+        hit = {token: proof.identity.session for token, proof in self._shown.items() if self.covers(proof)}
+        for token in hit:
+            del self._shown[token]
+        return frozenset(session for session in hit.values() if session is not None)
