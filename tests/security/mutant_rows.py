@@ -633,9 +633,16 @@ LOG: tuple[Row, ...] = (
     (
         "lines of the audit log",
         "telemetry/audit.py",
-        "if not self._bucket.take(now):",
+        "if not self._buckets[event].take(now):",
         "if False:",
         f"{LOAD} -k flood",
+    ),
+    (
+        "lines of each event",
+        "telemetry/audit.py",
+        "if not self._buckets[event].take(now):",
+        "if not self._buckets[Event.CRASH].take(now):",
+        f"{AUDIT} -k hides_no_other",
     ),
     ("shapes of credentials", "telemetry/redact.py", 'SHAPES.sub("***", text)', "text", f"{LOGS} -k credential"),
     (

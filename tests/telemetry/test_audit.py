@@ -95,14 +95,27 @@ def test_a_flood_is_bounded_and_counted(log: Log) -> None:
         trail.record(Event.AUTHN_FAIL)
     clock.step(1)
     for _ in range(300):
-        trail.record(Event.AUTHZ_FAIL)
+        trail.record(Event.AUTHN_FAIL)
     trail.flush()
     trail.flush()
     lines = log.lines()
     assert len(lines) == 1_000 + 1 + 200 + 1
     assert lines[1_000]["sockade.log.left_out"] == 4_000
-    assert lines[1_001]["event.action"] == "authz_fail"
+    assert lines[1_001]["event.action"] == "authn_fail"
     assert lines[-1]["sockade.log.left_out"] == 100
+
+
+@pytest.mark.parametrize("flood", [Event.INPUT_INVALID, Event.AUTHN_FAIL, Event.EXCESS])
+def test_a_flood_of_refusals_hides_no_other_event(log: Log, flood: Event) -> None:
+    """Case 81: one stranger who asks for paths that are not there must not blind the log to sign-ins."""
+    trail = AuditTrail(SteppedClock())
+    for _ in range(5_000):
+        trail.record(flood)
+    others = [event for event in Event if event is not flood]
+    for event in others:
+        trail.record(event)
+    written = [line["event.action"] for line in log.lines() if "sockade.log.left_out" not in line]
+    assert written[1_000:] == [event.value for event in others]
 
 
 def test_the_count_is_told_once_a_second_and_not_with_each_line_of_a_flood(log: Log) -> None:

@@ -1,7 +1,9 @@
 """Writes the audit log: one line for each security event, in the names of the Elastic Common Schema.
 
-Under a flood the lines are bounded by a token bucket, and what was left out is counted in one line later. What a
-value may be is the caller's business, that it holds no secret too; that it is printed safely is the log's.
+Under a flood the lines of each event are bounded by a token bucket, and what was left out is counted in one line
+later. Each event has an allowance of its own: requests that are refused come at any speed, and must not hide who
+signed in meanwhile, whose session ended, or that a token was used twice. What a value may be is the caller's business,
+that it holds no secret too; that it is printed safely is the log's.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 LINES_PER_SECOND = 200.0
 BURST_LINES = 1_000
+"""Of each event."""
 SUMMARY_SECONDS = 1.0
 
 FAILURES = frozenset(
@@ -66,10 +69,11 @@ class AuditTrail:
         summary_seconds: float = SUMMARY_SECONDS,
     ) -> None:
         self._clock = clock
-        self._bucket = _Bucket(lines_per_second, burst_lines, burst_lines, clock.monotonic())
+        now = clock.monotonic()
+        self._buckets = {event: _Bucket(lines_per_second, burst_lines, burst_lines, now) for event in Event}
         self._summary_seconds = summary_seconds
         self._left_out = 0
-        self._told_at = clock.monotonic()
+        self._told_at = now
         """When the count is told at the latest; a timer runs until then."""
         self._timer: asyncio.TimerHandle | None = None
 
@@ -85,9 +89,9 @@ class AuditTrail:
         session: str = "",
         detail: str = "",
     ) -> None:
-        """Write exactly one line, unless a flood has used up the allowance. Never raises, never blocks."""
+        """Write exactly one line, unless a flood has used up the event's allowance. Never raises, never blocks."""
         now = self._clock.monotonic()
-        if not self._bucket.take(now):
+        if not self._buckets[event].take(now):
             self._leave_out(now)
             return
         # Not before each line that a flood leaves room for: that would be two lines for one.
