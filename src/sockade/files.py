@@ -9,12 +9,13 @@ if TYPE_CHECKING:
 
 
 class FileState(NamedTuple):
-    """What changes when a file is replaced, rewritten or appended to."""
+    """What changes when a file is replaced, rewritten or appended to, or when others may read it."""
 
     inode: int
     modified_ns: int
     """POSIX time in nanoseconds, as exact as the file system keeps it."""
     size: int
+    mode: int
 
 
 def states_of(*paths: Path | None) -> tuple[FileState | None, ...]:
@@ -27,4 +28,4 @@ def _state(path: Path) -> FileState | None:
         status = path.stat()
     except OSError:
         return None
-    return FileState(status.st_ino, status.st_mtime_ns, status.st_size)
+    return FileState(status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode)

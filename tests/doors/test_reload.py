@@ -1,16 +1,18 @@
-"""What is read from files while the server runs: the local certificate."""
+"""What is read from files while the server runs: certificates and address lists."""
 
 from __future__ import annotations
 
+import shutil
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from sockade.clock import SteppedClock
 from sockade.doors import reload
-from sockade.doors.certificates import describe
+from sockade.doors.certificates import LEAF_LIFE, describe, ensure_local_pair
 from sockade.doors.reload import RENEWAL_SECONDS, CurrentContext
-from sockade.settings import ServerSettings, Settings
+from sockade.settings import ServerSettings, Settings, TlsSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +44,90 @@ def test_a_local_certificate_that_is_gone_is_made_again_at_once(current: Current
     current.refresh()
     assert current.pair.certificate.exists()
     assert current.context is not context
+
+
+class Configured:
+    """A configured pair, in one file, that is replaced."""
+
+    def __init__(self, folder: Path, clock: SteppedClock) -> None:
+        self.folder = folder
+        self.clock = clock
+        self.file = folder / "pair.pem"
+        self.replace()
+        tls = TlsSettings(certificate=self.file, key=self.file)
+        self.current = CurrentContext(Settings(server=ServerSettings(data_dir=folder), tls=tls), clock)
+        self.first = self.current.context
+
+    def replace(self, made: timedelta = timedelta(), mode: int = 0o600) -> None:
+        """Put another pair in the file's place, made so long after now."""
+        new = ensure_local_pair(self.folder / "other", [], self.clock.wall() + made.total_seconds(), renew=True)
+        shutil.copy(new.certificate, self.folder / "new")
+        (self.folder / "new").chmod(mode)
+        (self.folder / "new").replace(self.file)
+
+    @property
+    def is_replaced(self) -> bool:
+        self.current.refresh()
+        return self.current.context is not self.first
+
+
+@pytest.fixture
+def configured(tmp_path: Path, clock: SteppedClock) -> Configured:
+    return Configured(tmp_path, clock)
+
+
+def test_a_new_pair_is_used(configured: Configured) -> None:
+    configured.replace()
+    assert configured.is_replaced
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o644, 0o622])
+def test_a_new_key_that_others_can_read_is_refused_until_they_cannot(
+    configured: Configured, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    configured.replace(mode=mode)
+    assert not configured.is_replaced
+    assert not configured.is_replaced
+    [line] = caplog.messages
+    assert "can be read by others: run `chmod 600" in line
+    configured.file.chmod(0o600)
+    assert configured.is_replaced
+
+
+def test_a_new_certificate_that_has_expired_is_refused(
+    configured: Configured, caplog: pytest.LogCaptureFixture
+) -> None:
+    configured.replace(made=-2 * LEAF_LIFE)
+    assert not configured.is_replaced
+    assert "expired on" in caplog.text
+
+
+def test_a_new_certificate_is_refused_until_it_is_valid(
+    configured: Configured, clock: SteppedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    configured.replace(made=timedelta(days=1))
+    assert not configured.is_replaced
+    assert "is not valid before" in caplog.text
+    clock.step(86_400)
+    assert configured.is_replaced
+
+
+def test_a_pair_that_changes_while_it_is_read_is_read_again(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured.replace()
+    read = reload.server_context
+
+    def change(*arguments: object) -> object:
+        configured.replace(mode=0o644)
+        return read(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reload, "server_context", change)
+        assert not configured.is_replaced
+    assert not configured.is_replaced
+    configured.file.chmod(0o600)
+    assert configured.is_replaced
 
 
 def test_certificates_that_are_what_they_were_are_read_once_a_minute(

@@ -384,6 +384,20 @@ START: tuple[Row, ...] = (
         "if False:",
         SETTINGS,
     ),
+    (
+        "pair that a start would refuse",
+        "doors/reload.py",
+        "            self._judge(now)\n",
+        "",
+        f"{RELOAD} -k 'others_can_read or expired or until_it_is'",
+    ),
+    (
+        "pair that changes while it is read",
+        "doors/reload.py",
+        "if self._state() != state:",
+        "if False:",
+        f"{RELOAD} -k while_it_is_read",
+    ),
     ("renewal in time", "doors/reload.py", " and now < self._judge_at:", ":", RELOAD),
     (
         "end of a process",

@@ -1,7 +1,8 @@
 """Keeps what was read from files up to date while connections stay open: the TLS context, and the address lists.
 
 New connections see a new certificate; open ones keep theirs. New address lists hold for open connections too, which
-is the caller's to carry out. What cannot be used is refused with an error in the log, once, and the old stays.
+is the caller's to carry out. What cannot be used, and what a start would refuse, is refused with an error in the log,
+once, and the old stays.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sockade.doors.certificates import pair_for, server_context
 from sockade.errors import StartError
-from sockade.exposure import networks_in
+from sockade.exposure import files, networks_in
 from sockade.files import FileState, states_of
 from sockade.guard.addresses import AddressRules, NetworkSet
 
@@ -65,7 +67,11 @@ class CurrentContext:
             if state == self._used:
                 self._refused = None
                 return
-            self.context = server_context(self._settings, self.pair)
+            self._judge(now)
+            context = server_context(self._settings, self.pair)
+            if self._state() != state:
+                return  # It goes on changing: what was judged may be another file than what was read.
+            self.context = context
         except (StartError, OSError) as error:
             # It is tried again each time: the fault may be this machine's, not the file's.
             if self._refused is None or state != self._refused:
@@ -74,6 +80,15 @@ class CurrentContext:
         else:
             self._used, self._refused = state, None
             logger.info("certificate replaced; new connections use it")
+
+    def _judge(self, now: float) -> None:
+        """Raise StartError for what a start would refuse: secure or refuse holds for as long as the server runs."""
+        tls, moment = self._settings.tls, datetime.fromtimestamp(now, UTC)
+        wrong = list(files.client_ca(tls.client_ca, moment))
+        if tls.certificate is not None and tls.key is not None:
+            wrong += [*files.certificate(tls.certificate, moment), *files.key(tls.key, tls.certificate)]
+        if wrong:
+            raise StartError(" ".join(wrong))
 
     def _state(self) -> States:
         return states_of(self.pair.certificate, self.pair.key, self._settings.tls.client_ca)
