@@ -11,8 +11,8 @@ import pytest
 from sockade.clock import SteppedClock
 from sockade.doors import reload
 from sockade.doors.certificates import LEAF_LIFE, describe, ensure_local_pair
-from sockade.doors.reload import RENEWAL_SECONDS, CurrentContext
-from sockade.settings import ServerSettings, Settings, TlsSettings
+from sockade.doors.reload import RENEWAL_SECONDS, CurrentAddresses, CurrentContext
+from sockade.settings import AddressSettings, ServerSettings, Settings, TlsSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,3 +140,46 @@ def test_certificates_that_are_what_they_were_are_read_once_a_minute(
         clock.step(1)
         current.refresh()
     assert len(read) == 2
+
+
+# Address lists.
+
+OTHER = "203.0.113.9"
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> CurrentAddresses:
+    (tmp_path / "denied").write_text("10.0.0.0/8\n")
+    return CurrentAddresses(AddressSettings(deny_file=tmp_path / "denied"))
+
+
+def refuse_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the files be there and not be read: root reads whatever the mode is."""
+    monkeypatch.setattr(reload, "networks_in", lambda path, key: f"addresses.{key} ({path}) cannot be read")
+
+
+def test_lists_that_could_not_be_read_are_read_once_they_can_be(
+    lists: CurrentAddresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Case 51: mending the mode of a file or of its folder changes neither its time nor its size."""
+    (tmp_path / "denied").write_text("10.0.0.0/8\n203.0.113.0/24\n")
+    with monkeypatch.context() as patch:
+        refuse_reading(patch)
+        assert [lists.refresh() for _ in range(3)] == [False] * 3
+    assert [line for line in caplog.messages if "refused" in line] == caplog.messages
+    assert len(caplog.messages) == 1
+    assert lists.rules.permits(OTHER)
+    assert lists.refresh()
+    assert not lists.rules.permits(OTHER)
+    assert not lists.refresh()
+
+
+def test_lists_that_are_refused_once_more_are_told_of_once_more(
+    lists: CurrentAddresses, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for content in ("nonsense", "10.0.0.0/8", "nonsense"):
+        (tmp_path / "new").write_text(content)
+        (tmp_path / "new").replace(tmp_path / "denied")
+        lists.refresh()
+        lists.refresh()
+    assert len([line for line in caplog.messages if "refused" in line]) == 2

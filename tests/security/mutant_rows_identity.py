@@ -398,6 +398,13 @@ START: tuple[Row, ...] = (
         "if False:",
         f"{RELOAD} -k while_it_is_read",
     ),
+    (
+        "lists that could not be read",
+        "doors/reload.py",
+        "        try:\n            self.rules = rules_of(self._settings)",
+        "        self._used = state\n        try:\n            self.rules = rules_of(self._settings)",
+        f"{RELOAD} -k could_not_be_read",
+    ),
     ("renewal in time", "doors/reload.py", " and now < self._judge_at:", ":", RELOAD),
     (
         "end of a process",

@@ -103,20 +103,26 @@ class CurrentAddresses:
 
     def __init__(self, settings: AddressSettings) -> None:
         self._settings = settings
-        self._seen = self._state()
+        self._used = self._state()
+        self._refused: States | None = None
         self.rules = rules_of(settings)
 
     def refresh(self, *, anew: bool = False) -> bool:
         """Read the files again if they changed, or in any case with `anew`; tell whether there are other rules now."""
+        # Looked at before they are read: what changes in between is seen the next time.
         state = self._state()
-        if state == self._seen and not anew:
+        if state == self._used and not anew:
+            self._refused = None
             return False
-        self._seen = state
         try:
             self.rules = rules_of(self._settings)
         except StartError as error:
-            logger.error("the new address lists are refused, the old ones stay: %s", error)
+            # They are tried again each time: the fault may be the folder's or this machine's, not the files'.
+            if anew or state != self._refused:
+                self._refused = state
+                logger.error("the new address lists are refused, the old ones stay: %s", error)
             return False
+        self._used, self._refused = state, None
         logger.info("address lists replaced; they hold for open connections too")
         return True
 
