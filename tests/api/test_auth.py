@@ -112,8 +112,14 @@ async def test_a_body_that_is_not_a_sign_in_is_refused(site: Site, body: object)
     refused(await site.post("/auth/login", body, origin=ORIGIN), 400, "bad_request", site)
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff", b'{"username":"\\ud800","password":"xxxxxxxxxxxx"}', b"[" * 1_900])
-async def test_a_body_that_is_not_json_is_refused(site: Site, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"\xff", b"[" * 1_900, b'{"username":"\\ud800","password":"xxxxxxxxxxxx"}',
+     b'{"username":"ana","password":"correct horse battery\\udfff"}',
+     b'{"username":"eve","username":"ana","password":"correct horse battery"}',
+     b'{"username":"ana","password":"correct horse battery","grant":"token","gr\\u0061nt":"cookie"}'],
+)  # fmt: skip
+async def test_a_body_that_parsers_read_differently_or_not_at_all_is_refused(site: Site, content: bytes) -> None:
     refused(await site.client.send("POST", "/auth/login", [JSON], [content]), 400, "bad_request", site)
 
 

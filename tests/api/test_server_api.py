@@ -378,6 +378,32 @@ async def test_what_is_no_batch_is_400(backend: Backend) -> None:
         assert (await backend.send("/api/batch", content)).status == 400
 
 
+HALF = "\\ud800"
+
+
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        ("publish", f'{{"channel":"room:a","data":"{HALF}"}}'),
+        ("publish", f'{{"channel":"room:{HALF}","data":1}}'),
+        ("publish", f'{{"channel":"room:a","data":{{"{HALF.upper().replace("U", "u")}":1}}}}'),
+        ("publish", f'{{"channel":"room:a","data":1,"idempotency_key":"{HALF}"}}'),
+        ("publish", f'{{"channel":"room:a","data":1,"tags":{{"a":"{HALF}"}}}}'),
+        ("broadcast", f'{{"channels":["room:a","room:{HALF}"],"data":1}}'),
+        ("history", f'{{"channel":"room:{HALF}","limit":1}}'),
+        ("subscribe", f'{{"user":"x","channel":"room:a","info":"{HALF}"}}'),
+        ("disconnect", f'{{"user":"x","disconnect":{{"code":4001,"reason":"{HALF}"}}}}'),
+        ("batch", f'{{"commands":[{{"publish":{{"channel":"room:a","data":"{HALF}"}}}}]}}'),
+    ],
+)
+async def test_half_a_character_is_400(backend: Backend, method: str, body: str) -> None:
+    """What no UTF-8 can hold would fail where it is written, and take the publishes of others along."""
+    answer = await backend.send(f"/api/{method}", body.encode())
+    assert (answer.status, answer.json["code"]) == (400, "bad_request")
+    whole = body.replace(HALF, "\\ud83d\\ude00").replace("\\uD800", "x")
+    assert (await backend.send(f"/api/{method}", whole.encode())).status == 200
+
+
 async def test_without_channels_everything_is_108(empty: Backend) -> None:
     assert await empty.code("info") == NOT_AVAILABLE
     assert await empty.code("publish", {"channel": "room:a", "data": 1}) == NOT_AVAILABLE
