@@ -10,6 +10,7 @@ from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Carrier, Credential, Identity, Secret, SessionId
 from sockade.identity import revocations
 from sockade.identity.authority import SignedIn, Tokens
+from sockade.identity.keys import ServerKeys
 from sockade.identity.passwords import BUSY, Passwords
 from sockade.identity.revocations import Proof
 from sockade.identity.tickets import Ticket
@@ -573,6 +574,33 @@ async def test_without_the_store_nobody_is_admitted(here: World) -> None:
         await here.authority.poll()
     with pytest.raises(StorageError):
         await here.authority.sign_in("ana", PASSWORD, **WHERE)
+
+
+async def test_a_key_is_retired_though_the_store_fails(here: World) -> None:
+    """Case 28."""
+    first = here.keys.signing_kid
+    ServerKeys.rotate(here.data_dir, now=here.clock.now + 1)
+    next(here.data_dir.glob(f"keys/*{first}*")).unlink()
+    await here.database.close()
+    here.clock.step(10)
+    with pytest.raises(StorageError):
+        await here.authority.poll()
+    assert first not in here.keys.verifying(here.clock.now, 330)
+
+
+async def test_what_is_wrong_with_keys_is_told_once_until_it_is_mended(
+    here: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = here.data_dir / "keys" / f"signing.5.{'x' * 43}.pem"
+    for content in (b"nonsense", None, b"nonsense"):
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+            path.chmod(0o600)
+        for _ in range(3):
+            await here.authority.poll()
+    assert [path.name in line for line in caplog.messages] == [True, True]
 
 
 async def test_activity_that_could_not_be_written_is_written_later(

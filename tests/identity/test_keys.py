@@ -1,10 +1,11 @@
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from joserfc.jwk import ECKey, OKPKey
 
 from sockade.errors import StartError
-from sockade.identity.keys import ServerKeys
+from sockade.identity.keys import ServerKeys, locked
 
 
 def mode(path: Path) -> int:
@@ -90,6 +91,74 @@ def test_a_folder_without_a_key_leaves_the_keys_as_they_were(tmp_path: Path) -> 
     with pytest.raises(StartError, match="no signing key"):
         keys.reload()
     assert keys.signing_kid == kid
+
+
+def put(folder: Path, made_at: int, mode: int = 0o600, content: bytes = b"") -> Path:
+    """Put a new key's file there as an operator might."""
+    key = OKPKey.generate_key("Ed25519")
+    path = folder / "keys" / f"signing.{made_at}.{key.thumbprint()}.pem"
+    path.write_bytes(content or key.as_pem(private=True))
+    path.chmod(mode)
+    return path
+
+
+def kids(keys: ServerKeys) -> set[str]:
+    return set(keys.verifying(200, 330))
+
+
+def test_a_new_key_that_was_refused_is_taken_once_its_mode_is_mended(tmp_path: Path) -> None:
+    """Mending the mode does not change the folder."""
+    keys = ServerKeys.open(tmp_path, now=100)
+    before = kids(keys)
+    path = put(tmp_path, 150, mode=0o644)
+    for _ in range(2):
+        with pytest.raises(StartError, match="chmod 600"):
+            keys.reload()
+    assert kids(keys) == before
+    path.chmod(0o600)
+    assert keys.reload()
+    assert len(kids(keys)) == 2
+    assert keys.signing_kid in path.name
+    assert not keys.reload()
+
+
+@pytest.mark.parametrize("damage", ["another file", "the refresh key", "the folder", "a known key"])
+def test_a_key_whose_file_is_gone_is_retired_whatever_is_wrong_beside_it(tmp_path: Path, damage: str) -> None:
+    """Case 28: a compromised key must not stay because of something else."""
+    keys = ServerKeys.open(tmp_path, now=100)
+    first = keys.signing_kid
+    ServerKeys.rotate(tmp_path, now=150)
+    keys.reload()
+    second = keys.signing_kid
+    if damage == "another file":
+        put(tmp_path, 180, content=b"nonsense")
+    elif damage == "the refresh key":
+        (tmp_path / "keys" / "refresh.key").write_bytes(b"short")
+    elif damage == "the folder":
+        (tmp_path / "keys").chmod(0o755)
+    else:
+        next(tmp_path.glob(f"keys/*{second}*")).write_bytes(b"nonsense")
+    next(tmp_path.glob(f"keys/*{first}*")).unlink()
+    with suppress(StartError):
+        keys.reload()
+    assert kids(keys) == {second}
+
+
+def test_who_holds_the_folder_holds_up_no_running_server(tmp_path: Path) -> None:
+    keys = ServerKeys.open(tmp_path, now=100)
+    put(tmp_path, 150)
+    with locked(tmp_path / "keys"):
+        assert keys.reload()
+    assert len(kids(keys)) == 2
+
+
+def test_keys_that_stay_are_the_same_objects(tmp_path: Path) -> None:
+    """What is remembered of good signatures (`AccessTokens`) hangs on them."""
+    keys = ServerKeys.open(tmp_path, now=100)
+    first = keys.signing
+    put(tmp_path, 150)
+    keys.reload()
+    assert keys.found[0].key is first
 
 
 @pytest.mark.parametrize("which", ["keys", "keys/refresh.key", "keys/signing.*"])

@@ -35,6 +35,7 @@ def cheap() -> argon2.PasswordHasher:
 class World:
     """Everything a test of identity touches."""
 
+    data_dir: Path
     settings: Settings
     clock: SteppedClock
     database: Database
@@ -70,7 +71,9 @@ async def world(
     try:
         keys = ServerKeys.open(data_dir, now=clock.wall())
         authority = Authority(settings, clock, store=database, keys=keys, passwords=passwords)
-        made = World(settings, clock, database, keys, passwords, authority, Users(database.users, passwords, clock))
+        made = World(
+            data_dir, settings, clock, database, keys, passwords, authority, Users(database.users, passwords, clock)
+        )
         authority.on_end(made.ended.append)
         if await database.users.get("ana") is None:
             await made.users.add("ana", password=PASSWORD)

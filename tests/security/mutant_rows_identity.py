@@ -119,6 +119,27 @@ CREDENTIALS: tuple[Row, ...] = (
         "    if False:\n",
         KEYS,
     ),
+    (
+        "key whose mode is mended",
+        "identity/keys.py",
+        "before = self.found",
+        "before, self._used = self.found, state",
+        f"{KEYS} -k mended",
+    ),
+    (
+        "key that is gone beside one that is wrong",
+        "identity/keys.py",
+        "        if found:\n            self.found",
+        "        if found and not wrong:\n            self.found",
+        f"{KEYS} -k retired_whatever",
+    ),
+    (
+        "key that is gone while the store fails",
+        "identity/authority.py",
+        "        self._reload_keys()\n        await self._endings.learn()\n",
+        "        await self._endings.learn()\n        self._reload_keys()\n",
+        f"{AUTHORITY} -k retired_though",
+    ),
     ("key of another name", "identity/keys.py", "or key.thumbprint() != kid", "", KEYS),
 )
 

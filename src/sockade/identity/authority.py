@@ -108,6 +108,7 @@ class Authority:
             grace_seconds=settings.sessions.refresh_grace_seconds,
         )
         self._purge_at = clock.monotonic() + PURGE_SECONDS
+        self._wrong_keys = ""
         self._endings.on_end(self._tickets.drop)
 
     # What a client shows.
@@ -344,18 +345,27 @@ class Authority:
     async def poll(self) -> None:
         """Do what is due: to be called every second. Raises `StorageError` when the store cannot be asked.
 
-        Picks up what other processes ended or revoked and keys that were rotated, writes the activity noted by
-        `seen`, and now and then forgets what is long over. Costs a look at two files when nothing changed, or two
+        Picks up keys that were rotated, and what other processes ended or revoked, writes the activity noted by
+        `seen`, and now and then forgets what is long over. Costs a look at some files when nothing changed, or two
         indexed queries where the database is not one of this machine.
         """
+        # First: a store that fails must not keep a key that somebody else has got hold of.
+        self._reload_keys()
         await self._endings.learn()
         await self._sessions.flush()
         self._issuers.refresh()
-        try:
-            self._keys.reload()
-        except (StartError, OSError) as error:
-            logger.error("the signing keys stay as they were: %s", error)
         if self._clock.monotonic() >= self._purge_at:
             self._purge_at = self._clock.monotonic() + PURGE_SECONDS
             await self._store.sessions.purge(self._clock.wall() - KEEP_SECONDS)
             await self._revocations.purge()
+
+    def _reload_keys(self) -> None:
+        """Take in what changed of the signing keys. What is wrong is tried again each time, and told of once."""
+        wrong = ""
+        try:
+            self._keys.reload()
+        except (StartError, OSError) as error:
+            wrong = str(error)
+        if wrong and wrong != self._wrong_keys:
+            logger.error("not all signing keys could be read, the others are used: %s", wrong)
+        self._wrong_keys = wrong

@@ -3,7 +3,8 @@
 `<data_dir>/keys/` holds one file a signing key, `signing.<made at>.<kid>.pem` (Ed25519, PKCS #8). The newest signs;
 an older one verifies until the last token it signed has expired. Adding a file rotates, and deleting one retires its
 key at once: a running server looks at the folder every second. `refresh.key` holds 32 bytes that refresh tokens are
-derived with. The directory is 0700 and each file 0600, or nothing is read from them.
+derived with. The directory is 0700 and each file 0600, or nothing is read from them. Who starts or rotates holds the
+folder; a running server waits for nobody.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from sockade.errors import StartError
+from sockade.files import FileState, states_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    SigningFile = tuple[int, str, Path]
+    """When its key was made, the key's id, and where it is."""
 
 FILE = re.compile(r"signing\.([0-9]{1,12})\.([A-Za-z0-9_-]{43})\.pem")
 REFRESH_FILE = "refresh.key"
@@ -34,6 +39,9 @@ HAND_OVER_SECONDS = 5.0
 """How long a running server may go on to sign with the old key before it sees the new one, and rounding."""
 RETIRED_SECONDS = 3_600.0
 """Longer than any token of ours lives."""
+
+State = tuple[tuple[str, ...], tuple[FileState | None, ...]]
+"""The names of the keys' files, and the states of the folder and of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class ServerKeys:
 
     def __init__(self, folder: Path, found: Sequence[SigningKey], refresh: bytes) -> None:
         self._folder = folder
-        self._changed_at = 0
+        self._used: State | None = None
         self.found = tuple(found)
         """The keys, the oldest first."""
         self.refresh = refresh
@@ -107,20 +115,46 @@ class ServerKeys:
             return made
 
     def reload(self) -> bool:
-        """Read the folder again if it has changed; tell whether it had. What fails leaves the keys as they were.
+        """Read the folder again if it has changed; tell whether the keys did. It waits for nobody who holds the folder.
 
-        Raises `StartError` as `open` does.
+        A key whose file is gone is retired, whatever is wrong with the others. A key that was known and cannot be read
+        any more stays; the last one does too, as nothing could be signed without it.
+
+        Raises:
+            StartError: something cannot be read; what can be is in use. It is tried again the next time.
+            OSError: the folder itself cannot be looked at.
         """
-        changed_at = self._folder.stat().st_mtime_ns
-        if changed_at == self._changed_at:
+        files = signing_files(self._folder)
+        state = (tuple(path.name for *_, path in files), states_of(self._folder, *(path for *_, path in files)))
+        if state == self._used:
             return False
-        self._changed_at = changed_at
-        with locked(self._folder):
-            found = self._read(self._folder)
-        if found is None:
-            raise StartError(f"There is no signing key in {self._folder} any more.")
-        self.found = found.found
-        return True
+        before = self.found
+        wrong = self._take_in(files)
+        if wrong:
+            raise StartError(" ".join(wrong))
+        self._used = state
+        return self.found != before
+
+    def _take_in(self, files: Sequence[SigningFile]) -> list[str]:
+        """Use the keys of files, with those known before where they are the same; return what is wrong."""
+        known = {(one.made_at, one.kid): one for one in self.found}
+        found, wrong = [], []
+        for made_at, kid, path in files:
+            one = known.get((made_at, kid))
+            try:
+                check_private(self._folder)
+                key = read_key(path, kid)
+                found.append(one or SigningKey(made_at, kid, key))
+            except FileNotFoundError:
+                continue  # It was deleted after the folder was looked at.
+            except (StartError, OSError) as error:
+                wrong.append(str(error))
+                found += [one] if one is not None else []
+        if found:
+            self.found = tuple(found)
+        else:
+            wrong.append(f"There is no signing key in {self._folder} any more.")
+        return wrong
 
     def jwks(self, now: float, overlap: float) -> dict[str, list[dict[str, Any]]]:
         """Return the public key set (RFC 7517 §5) of the keys that verify at a time."""
@@ -133,12 +167,10 @@ class ServerKeys:
 
     @classmethod
     def _read(cls, folder: Path) -> ServerKeys | None:
-        found = sorted(
-            (int(match[1]), match[2], path) for path in folder.iterdir() if (match := FILE.fullmatch(path.name))
-        )
-        if not found:
+        files = signing_files(folder)
+        if not files:
             return None
-        keys = [SigningKey(made_at, kid, read_key(path, kid)) for made_at, kid, path in found]
+        keys = [SigningKey(made_at, kid, read_key(path, kid)) for made_at, kid, path in files]
         return cls(folder, keys, read_refresh(folder))
 
     @classmethod
@@ -151,6 +183,12 @@ class ServerKeys:
         if keys is None:
             raise StartError(f"The key just made in {folder} is not there.")
         return keys
+
+
+def signing_files(folder: Path) -> list[SigningFile]:
+    """Return the files of signing keys, the oldest key first."""
+    matches = ((FILE.fullmatch(path.name), path) for path in folder.iterdir())
+    return sorted((int(match[1]), match[2], path) for match, path in matches if match)
 
 
 def key_path(folder: Path, made_at: int, kid: str) -> Path:
