@@ -260,6 +260,38 @@ async def test_a_bad_bearer_token_does_not_fall_back_to_the_cookie(site: Site, t
     assert answer.header("www-authenticate") == 'Bearer error="invalid_token"'
 
 
+async def test_guesses_of_a_neighbour_keep_nobody_out(site: Site) -> None:
+    """Case 32: everybody behind one address shares its allowance of guesses."""
+    cookie, tokens = (await site.login()).cookie, await site.tokens()
+    token = tokens["access_token"]
+    while (await site.call("GET", "/auth/sessions", bearer="x")).status == 401:
+        pass
+    page: dict[str, Any] = {"origin": ORIGIN, "cookie": cookie}
+    for path in ("/auth/refresh", "/auth/ticket"):
+        assert (await site.post(path, **page)).status == 200, path
+    assert (await site.call("GET", "/auth/sessions", cookie=cookie)).status == 200
+    assert (await site.call("GET", "/auth/sessions", bearer=token)).status == 200
+    newer = await site.post("/auth/refresh", {"refresh_token": tokens["refresh_token"]})
+    assert newer.status == 200
+    assert (await site.post("/auth/refresh", {"refresh_token": newer.json["refresh_token"]})).status == 200
+    assert (await site.post("/auth/logout", **page)).status == 204
+    # Who is wrong is told no more than before.
+    refused(await site.call("GET", "/auth/sessions", cookie=cookie), 429, "rate_limited", site)
+    refused(await site.call("GET", "/auth/sessions", bearer=token + "x"), 429, "rate_limited", site)
+
+
+async def test_over_the_allowance_no_guess_reaches_the_store(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 32."""
+    while (await site.call("GET", "/auth/sessions", cookie="0" * 43)).status == 401:
+        pass
+    for name in ("by_cookie", "rotate"):
+        monkeypatch.setattr(site.world.database.sessions, name, None)
+    for bearer, cookie in (("", "1" * 43), ("2" * 43, ""), ("eyJ.e30.x", "")):
+        answer = await site.call("GET", "/auth/sessions", bearer=bearer, cookie=cookie)
+        refused(answer, 429, "rate_limited", site)
+    refused(await site.post("/auth/refresh", {"refresh_token": "3" * 43}), 429, "rate_limited", site)
+
+
 # Tokens.
 
 

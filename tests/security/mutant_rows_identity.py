@@ -299,6 +299,27 @@ ENDPOINTS: tuple[Row, ...] = (
         "return await self._handlers[call.head.method](call)\n",
         f"{AUTH} -k while_the_body",
     ),
+    (
+        "guesses that ask the store",
+        "api/endpoint.py",
+        "if refusal is not None and not known:",
+        "if False:",
+        f"{AUTH} -k reaches_the_store",
+    ),
+    (
+        "guesses that are told",
+        "api/endpoint.py",
+        "return refusal or answer",
+        "return answer",
+        f"{AUTH} -k 'keep_nobody_out'",
+    ),
+    (
+        "guesses of a neighbour",
+        "api/endpoint.py",
+        "if refusal is not None and not known:",
+        "if refusal is not None:",
+        f"{AUTH} -k keep_nobody_out",
+    ),
     ("only administrators", "api/auth.py", 'if identity.role != "admin":', "if False:", AUTH),
     (
         "session from before the sign-in",

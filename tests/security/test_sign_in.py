@@ -139,10 +139,28 @@ def test_guessing_does_not_stop_others_for_long(start: Start) -> None:
     """Case 32."""
     server = start("[limits]\nguesses_per_minute = 60\n")
     cookie = server.cookie()
+    # Another process knows neither.
+    server.stop()
+    server.start()
     while guesses(server)["cookie"]().status == 401:
         pass
+    assert server.http("GET", "/auth/sessions", headers={"Cookie": cookie}).status == 429
     time.sleep(1.2)  # One allowance comes back each second.
     assert server.http("GET", "/auth/sessions", headers={"Cookie": cookie}).status == 200
+
+
+def test_guessing_does_not_stop_who_is_known_at_all(server: RunningServer) -> None:
+    """Case 32."""
+    headers = {"Cookie": server.cookie(), "Origin": server.origin}
+    tokens = server.tokens()
+    while any(guess().status == 401 for guess in guesses(server).values()):
+        pass
+    for path in ("/auth/ticket", "/auth/refresh"):
+        assert server.http("POST", path, None, headers).status == 200
+    assert server.http("POST", "/auth/refresh", {"refresh_token": tokens["refresh_token"]}).status == 200
+    bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+    assert server.http("GET", "/auth/sessions", headers=bearer).status == 200
+    assert server.http("POST", "/auth/logout", None, headers).status == 204
 
 
 def test_tickets_and_tokens_stay_out_of_urls_and_logs(roomy: RunningServer) -> None:

@@ -173,7 +173,8 @@ async def refresh(call: Call) -> Done | Refuse:
         return body
     token = body.refresh_token
     if token is not None:
-        tokens = await call.guessing(lambda: call.desk.authority.refresh(token))
+        authority = call.desk.authority
+        tokens = await call.guessing(lambda: authority.refresh(token), known=authority.recognizes(token))
     elif bearer:
         return await renew_external(call)
     else:

@@ -152,17 +152,25 @@ class Call:
 
     async def prove(self, credential: Credential) -> Proof | Refuse:
         """Return what a credential proves; an address that shows many that are none has to wait."""
-        return await self.guessing(lambda: self.desk.authority.prove(credential, origin=self.origin))
+        authority = self.desk.authority
+        # A token says by its signature whether it is one.
+        known = credential.carrier is Carrier.BEARER or authority.recognizes(credential.value)
+        return await self.guessing(lambda: authority.prove(credential, origin=self.origin), known=known)
 
-    async def guessing(self, look: Callable[[], Awaitable[Answer | Refuse]]) -> Answer | Refuse:
-        """Look at a secret that was shown, unless the address has shown too many that were none."""
+    async def guessing(self, look: Callable[[], Awaitable[Answer | Refuse]], *, known: bool) -> Answer | Refuse:
+        """Look at a secret that was shown, unless the address has shown too many that were none.
+
+        What is `known`, or known for none, without asking the store is looked at all the same: whoever shares the
+        address and guesses must not keep others out. Only who is wrong is then no longer told so.
+        """
         attempts, now = self.desk.attempts, self.desk.clock.monotonic()
         refusal = attempts.judge_guess(self.address, now)
-        if refusal is not None:
+        if refusal is not None and not known:
             return refusal
         answer = await look()
         if isinstance(answer, Refuse) and answer.reason in GUESSES:
             attempts.failed(self.address, now)
+            return refusal or answer
         return answer
 
     def body(self, type_: type[Body]) -> Body | Refuse:

@@ -19,6 +19,7 @@ from sockade.identity.endings import Endings
 from sockade.identity.grants import SubscriptionTokens
 from sockade.identity.keys import ServerKeys
 from sockade.identity.names import folded
+from sockade.identity.recognized import Recognized
 from sockade.identity.revocations import Revocations
 from sockade.identity.sessions import Sessions
 from sockade.identity.stores import RevocationKind, SessionKind, User
@@ -154,7 +155,7 @@ async def _issue(settings: Settings, name: str) -> dict[str, Any]:
     async with open_database(settings) as database:
         user = await _user(database, name)
         endings = Endings(database.sessions, clock, remember_seconds=settings.credentials.access_token_seconds)
-        sessions = Sessions(database.sessions, endings, settings.sessions, clock)
+        sessions = Sessions(database.sessions, endings, settings.sessions, clock, Recognized())
         started = await sessions.start(
             user, SessionKind.TOKEN, address="", user_agent="sockade token new", proved_by=None
         )

@@ -15,12 +15,14 @@ from sockade.errors import StartError, StorageError
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import NOBODY, Carrier, Identity
 from sockade.guard.origin import canonical_origin
+from sockade.identity.digests import digest
 from sockade.identity.endings import Endings
 from sockade.identity.grants import SubscriptionTokens
 from sockade.identity.issuers import Issuers, is_external
 from sockade.identity.links import Links
 from sockade.identity.names import folded
 from sockade.identity.proofs import Proofs
+from sockade.identity.recognized import Recognized
 from sockade.identity.refresh import RefreshTokens
 from sockade.identity.revocations import Proof, Revocations
 from sockade.identity.sessions import Sessions, identity_of
@@ -94,7 +96,8 @@ class Authority:
         )
         self._issuers = issuers or Issuers(settings, clock)
         self._renewals: list[Callable[[Identity], None]] = []
-        self._sessions = Sessions(store.sessions, self._endings, settings.sessions, clock)
+        self._recognized = Recognized()
+        self._sessions = Sessions(store.sessions, self._endings, settings.sessions, clock, self._recognized)
         self._tokens = AccessTokens(keys, settings.credentials, clock)
         self._subscription_tokens = SubscriptionTokens(keys, settings.credentials, clock)
         self._tickets = Tickets(clock, seconds=settings.credentials.ticket_seconds)
@@ -105,6 +108,7 @@ class Authority:
             self._sessions,
             keys.refresh,
             clock,
+            self._recognized,
             grace_seconds=settings.sessions.refresh_grace_seconds,
         )
         self._purge_at = clock.monotonic() + PURGE_SECONDS
@@ -141,6 +145,13 @@ class Authority:
                     assert_never(credential.carrier)
         except StorageError:
             return UNAVAILABLE
+
+    def recognizes(self, secret: Secret) -> bool:
+        """Tell whether a cookie or refresh token was issued or found here lately, so that it is no guess. Never waits.
+
+        It may have been used up or taken back since.
+        """
+        return digest(secret) in self._recognized
 
     async def grant(self, token: Secret, user: str, channel: str) -> Grant | Refuse:
         """Return what a subscription token grants, if it names this user and this channel."""

@@ -19,6 +19,7 @@ from sockade.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from sockade.clock import Clock
+    from sockade.identity.recognized import Recognized
     from sockade.identity.sessions import Sessions
     from sockade.identity.stores import Session, SessionStore
 
@@ -29,12 +30,20 @@ class RefreshTokens:
     """Rotates refresh tokens."""
 
     def __init__(
-        self, store: SessionStore, sessions: Sessions, key: bytes, clock: Clock, *, grace_seconds: float
+        self,
+        store: SessionStore,
+        sessions: Sessions,
+        key: bytes,
+        clock: Clock,
+        recognized: Recognized,
+        *,
+        grace_seconds: float,
     ) -> None:
         self._store = store
         self._sessions = sessions
         self._key = key
         self._clock = clock
+        self._recognized = recognized
         self._grace = grace_seconds
 
     async def rotate(self, token: Secret) -> tuple[Session, Secret] | Refuse:
@@ -43,12 +52,14 @@ class RefreshTokens:
         if old is None:
             return NOT_GOOD
         successor = self._successor(token)
-        outcome, session = await self._store.rotate(old, digest_of(successor), at=self._clock.wall(), grace=self._grace)
+        new = digest_of(successor)
+        outcome, session = await self._store.rotate(old, new, at=self._clock.wall(), grace=self._grace)
         if session is None:
             return NOT_GOOD
         if outcome is Rotation.REUSED:
             await self._sessions.end([session.id], "refresh_reuse")
             return Refuse(Reason.REVOKED, f"a refresh token of {session.user}'s session {session.id} was used again")
+        self._recognized.note(new)
         return session, Secret(successor)
 
     def _successor(self, token: Secret) -> str:

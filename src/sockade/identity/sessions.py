@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sockade.clock import Clock
     from sockade.identity.endings import Endings
+    from sockade.identity.recognized import Recognized
     from sockade.identity.stores import SessionStore, User
     from sockade.settings import SessionSettings
 
@@ -37,11 +38,14 @@ UNKNOWN = Refuse(Reason.SESSION_INVALID, "no such session, or it was ended")
 class Sessions:
     """The sessions of all users."""
 
-    def __init__(self, store: SessionStore, endings: Endings, settings: SessionSettings, clock: Clock) -> None:
+    def __init__(
+        self, store: SessionStore, endings: Endings, settings: SessionSettings, clock: Clock, recognized: Recognized
+    ) -> None:
         self._store = store
         self._endings = endings
         self._settings = settings
         self._clock = clock
+        self._recognized = recognized
         # Where the idle limit is short, a minute's resolution would end sessions that are in use.
         self._seen_every = min(SEEN_SECONDS, settings.idle_seconds / 10)
         self._seen: set[SessionId] = set()
@@ -80,6 +84,7 @@ class Sessions:
         if ended is None:
             return Refuse(Reason.SIGN_IN_FAILED, "the user was disabled or changed meanwhile")
         self._endings.add(ended)
+        self._recognized.note(digest_of(secret))
         return session, Secret(secret)
 
     async def by_cookie(self, value: Secret) -> Session | Refuse:
@@ -109,6 +114,7 @@ class Sessions:
         if self._endings.is_ended(session.id):
             return UNKNOWN
         self._cookies.put(key, session)
+        self._recognized.note(key)
         return session
 
     async def live(self, session: SessionId) -> Session | Refuse:
