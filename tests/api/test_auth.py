@@ -232,14 +232,6 @@ async def test_get_issues_and_ends_nothing(site: Site, path: str, allow: str) ->
     assert answer.header("allow") == allow
 
 
-@pytest.mark.parametrize("query", ["access_token=x", "x=eyJhbGciOiJFZERTQSJ9.e30.c2ln"])
-async def test_a_credential_in_the_url_is_refused(site: Site, query: str) -> None:
-    """Case 33."""
-    answer = await site.client.send("GET", "/auth/sessions", query=query)
-    refused(answer, 400, "credential_in_url", site)
-    assert "eyJ" not in str(site.trail.lines)
-
-
 @pytest.mark.parametrize("path", ["/auth/ticket", "/auth/logout", "/auth/links", "/auth/refresh"])
 async def test_without_a_credential_nothing_is_done(site: Site, path: str) -> None:
     refused(await site.post(path), 401, "credential_missing", site)

@@ -182,6 +182,31 @@ def test_pages_carry_the_security_headers(server: RunningServer) -> None:
     assert server.http("GET", "/auth/sessions").headers["cache-control"] == "no-store"
 
 
+JWT = "eyJhbGciOiJFZERTQSJ9.e30.c2ln"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/healthz", "/readyz", "/assets/app.js", "/.well-known/jwks.json", "/auth/sessions", "/auth/login/", "/no"],
+)
+def test_a_credential_in_the_url_is_refused_whatever_the_path_is(server: RunningServer, path: str) -> None:
+    """Case 33."""
+    for target in (f"{path}?access_token=x", f"{path}?a=b&Ticket=x", f"{path}?x={JWT}", f"{path}{JWT}"):
+        answer = server.http("GET", target)
+        assert (answer.status, answer.json["code"]) == (400, "credential_in_url"), target
+        assert "location" not in answer.headers
+        [line] = server.log_of(answer.json["id"])
+        assert line["event.reason"] == "credential_in_url"
+    assert "eyJ" not in server.log_text
+
+
+@pytest.mark.parametrize("path", ["/auth/login/", "/healthz/", "/assets"])
+def test_no_redirect_repeats_a_url(server: RunningServer, path: str) -> None:
+    answer = server.http("GET", f"{path}?x=y")
+    assert answer.status == 404
+    assert "location" not in answer.headers
+
+
 def test_http_for_another_host_is_421(server: RunningServer) -> None:
     answer = server.http("GET", "/", headers={"Host": "rebound.example"})
     assert (answer.status, answer.json["code"]) == (421, "host_unknown")

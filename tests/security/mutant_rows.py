@@ -722,8 +722,8 @@ ADMIN_ROWS: tuple[Row, ...] = (
     (
         "API: host",
         "api/middleware.py",
-        "host_name(head_of(scope)) not in self.policy.names",
-        "False",
+        "CHECKS = (check_host, check_url)",
+        "CHECKS = (check_url,)",
         f"{SERVER_API} -k another_host",
     ),
     (

@@ -287,10 +287,10 @@ ENDPOINTS: tuple[Row, ...] = (
     ("method of a request", "api/endpoint.py", "if call.head.method not in self._handlers:", "if False:", AUTH),
     (
         "credential in the URL of a request",
-        "api/endpoint.py",
-        "return in_url or self._judge(call)",
-        "return self._judge(call)",
-        AUTH,
+        "api/middleware.py",
+        "CHECKS = (check_host, check_url)",
+        "CHECKS = (check_host,)",
+        f"{HTTP} -k in_the_url",
     ),
     (
         "body before the credential",
@@ -366,7 +366,14 @@ ENDPOINTS: tuple[Row, ...] = (
         "class Strict(msgspec.Struct, frozen=True):",
         AUTH,
     ),
-    ("host of a request", "api/middleware.py", "not in self.policy.names", "in ()", HTTP),
+    ("host of a request", "api/middleware.py", "CHECKS = (check_host, check_url)", "CHECKS = (check_url,)", HTTP),
+    (
+        "redirect that repeats the URL",
+        "api/application.py",
+        "    application.router.redirect_slashes = False\n",
+        "",
+        f"{HTTP} -k no_redirect",
+    ),
 )
 
 START: tuple[Row, ...] = (

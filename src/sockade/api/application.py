@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from sockade.api.middleware import HostGuard, SecurityHeaders
+from sockade.api.middleware import Screen, SecurityHeaders
 from sockade.api.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -73,8 +73,11 @@ def http_application(
     if pages:
         all_routes += [Route("/", page), Mount("/assets", Assets(directory=WEB))]
     refusals = Refusals(audit, clock)
-    return Starlette(
+    application = Starlette(
         routes=all_routes,
-        middleware=[Middleware(SecurityHeaders), Middleware(HostGuard, policy=policy, refusals=refusals)],
+        middleware=[Middleware(SecurityHeaders), Middleware(Screen, policy=policy, refusals=refusals)],
         exception_handlers={HTTPException: refusals.on_http_exception, Exception: refusals.on_exception},
     )
+    # A path has one name: a redirect would repeat the URL, with whatever is in its query.
+    application.router.redirect_slashes = False
+    return application

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from starlette.requests import Request
 
 from sockade.api import bodies
+from sockade.api.head import head_of
 from sockade.api.problems import problem
 from sockade.errors import StorageError
-from sockade.guard.credentials import bearer_values, check_url, cookie_values
-from sockade.guard.handshake import Handshake, Head, Refuse
-from sockade.guard.identity import Carrier, ConnectionId, Credential, Identity, Secret
+from sockade.guard.credentials import bearer_values, cookie_values
+from sockade.guard.handshake import Head, Refuse
+from sockade.guard.identity import Carrier, Credential, Identity, Secret
 from sockade.guard.origin import canonical_origin
 from sockade.identity.attempts import GUESSES
 from sockade.protocol.problems import event_of
@@ -205,7 +206,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        call = Call(self._desk.clock.short_id(), request, self._desk, head_of(request))
+        call = Call(self._desk.clock.short_id(), request, self._desk, head_of(scope))
         try:
             answer = self._screen(call) or await self._answer(call)
         except StorageError as error:
@@ -217,8 +218,7 @@ class Endpoint:
         if call.head.method not in self._handlers:
             allow = ", ".join(sorted(self._handlers))
             return Refuse(Reason.METHOD, "method not allowed", headers=(("allow", allow),))
-        in_url = check_url(Handshake(ConnectionId(call.id), call.head, call.address), self._desk.policy)
-        return in_url or self._judge(call)
+        return self._judge(call)
 
     async def _answer(self, call: Call) -> Done | Refuse:
         # Before any credential is looked at: the body may take as long as its sender likes.
@@ -252,12 +252,3 @@ class Endpoint:
             detail=refusal.detail,
         )
         return problem(refusal, call.id)
-
-
-def head_of(request: Request) -> Head:
-    """Return the request's head as the value that the guard judges."""
-    scope = request.scope
-    pairs = tuple((key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"])
-    query = scope.get("query_string", b"").decode("latin-1")
-    target = scope["path"] + (f"?{query}" if query else "")
-    return Head(request.method, target, scope.get("http_version", "1.1"), pairs)

@@ -1,25 +1,31 @@
-"""What holds for every HTTP response: the headers of `security-cases`, and the check of the Host."""
+"""What holds for every HTTP request and response: the checks of Host and URL, and the headers of `security-cases`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
 
-from sockade.guard.handshake import Head
-from sockade.guard.host import host_name
-from sockade.protocol.reasons import Reason
+from sockade.api.head import head_of
+from sockade.guard.credentials import check_url
+from sockade.guard.handshake import Handshake
+from sockade.guard.host import check_host
+from sockade.guard.identity import ConnectionId
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from sockade.api.refusals import Refusals
+    from sockade.guard.handshake import Refuse
     from sockade.guard.policy import Policy
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
+# A foreign host is another server's name: what such a request carries is not for us to judge.
+CHECKS = (check_host, check_url)
 HEADERS = {
     "Strict-Transport-Security": "max-age=63072000",
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -48,22 +54,21 @@ class SecurityHeaders:
         await self.app(scope, receive, send_with_headers)
 
 
-class HostGuard:
-    """Refuses requests for another host with 421: a foreign name that points here is DNS rebinding."""
+class Screen:
+    """Refuses what is for another host (421), and what has a credential in its URL (400), whatever the path is."""
 
     def __init__(self, app: ASGIApp, policy: Policy, refusals: Refusals) -> None:
         self.app = app
-        self.policy = policy
+        # A ticket in the URL is for an upgrade, which does not come here.
+        self.policy = replace(policy, query_ticket=False)
         self.refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and host_name(head_of(scope)) not in self.policy.names:
-            await self.refusals.answer(scope, Reason.HOST, "Host is not one of server.names")(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
+        refusal = self.judge(scope) if scope["type"] == "http" else None
+        app = self.app if refusal is None else self.refusals.answer(scope, refusal.reason, refusal.detail)
+        await app(scope, receive, send)
 
-
-def head_of(scope: Scope) -> Head:
-    """Return the head of an ASGI request as the value the guard judges."""
-    headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-    return Head(scope["method"], scope["path"], scope["http_version"], headers)
+    def judge(self, scope: Scope) -> Refuse | None:
+        """Return the first refusal."""
+        handshake = Handshake(ConnectionId(""), head_of(scope), address="")
+        return next((refusal for check in CHECKS if (refusal := check(handshake, self.policy)) is not None), None)
