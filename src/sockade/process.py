@@ -143,6 +143,7 @@ class Process:
         chores: list[tuple[Callable[[], Awaitable[None] | None], str]] = [
             (server.hub.sweep, "cannot look at the deadlines of connections"),
             (server.authority.poll, "cannot look for ended sessions"),
+            (server.database.mend, "cannot try the database again"),
         ]
         if server.node is not None:
             chores.append((server.node.sweep, "cannot look after channels"))

@@ -107,12 +107,12 @@ class Server:
         self.addresses = CurrentAddresses(settings.addresses)
         self.admin_tls = admin_context(settings, self.tls, self.clock)
         self.reloading = Reloading({self.tls, self.admin_tls}, self.addresses, self.addresses_changed)
-        database = await Database.open(settings.server.data_dir)
-        stack.push_async_callback(database.close)
+        self.database = await Database.open(settings.server.data_dir)
+        stack.push_async_callback(self.database.close)
         passwords = Passwords()
         stack.callback(passwords.close)
         keys = ServerKeys.open(settings.server.data_dir, now=self.clock.wall())
-        self.authority = Authority(settings, self.clock, store=database, keys=keys, passwords=passwords)
+        self.authority = Authority(settings, self.clock, store=self.database, keys=keys, passwords=passwords)
         self.authority.on_end(self.end_sessions)
         self.authority.on_renew(self.renew_session)
         self.hub = Hub(
@@ -235,7 +235,7 @@ class Server:
 
     def unready(self) -> list[str]:
         """Return what keeps this server from taking new connections."""
-        problems = ["draining"] if self.draining else []
+        problems = [*(["draining"] if self.draining else []), *self.database.failures]
         if self.broker is not None and self.broker.failure:
             problems.append(f"channels cannot be kept: {self.broker.failure}")
         return problems

@@ -477,6 +477,20 @@ START: tuple[Row, ...] = (
         "tests/test_server.py -k no_cancellation",
     ),
     ("statements at the end", "storage/database.py", "while self._uses:", "while False:", f"{DATABASE} -k cancelled"),
+    (
+        "a database that fails, in /readyz",
+        "server.py",
+        ", *self.database.failures]",
+        "]",
+        "tests/security/test_durability.py -k users_database",
+    ),
+    (
+        "a database that is mended",
+        "process.py",
+        '            (server.database.mend, "cannot try the database again"),\n',
+        "",
+        "tests/security/test_durability.py -k users_database",
+    ),
     ("mode of the database", "storage/database.py", "        path.chmod(0o600)\n", "", f"{DATABASE} -k from_elsewhere"),
     ("mode of what is written", "doors/certificates.py", "0o600", "0o644", CERTIFICATES),
 )

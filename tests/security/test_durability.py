@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
+    from tests.running import Start
     from tests.security.report import Observe
 
     Enter = Callable[[RunningServer], Awaitable["Line"]]
@@ -277,3 +279,19 @@ async def test_the_server_starts_on_a_torn_log_and_the_rest_is_readable(
     assert await line.publish("after") == ["after"]
     assert await line.history() == [*found, "after"]
     observe("starts; the rest is readable", f"{how}: {len(found)} of {len(kept)}, and it goes on")
+
+
+async def test_a_users_database_that_cannot_be_written_is_told_and_mends(start: Start) -> None:
+    """Case 77."""
+    server = start()
+    tokens = server.tokens()
+    assert await ready(server, 200)
+    body = {"refresh_token": tokens["refresh_token"]}
+    with contextlib.closing(sqlite3.connect(server.data_dir / "sockade.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        refused = await asyncio.to_thread(server.http, "POST", "/auth/refresh", body)
+        assert (refused.status, refused.json["code"]) == (503, "busy")
+        assert "users and sessions cannot be kept" in await ready(server, 503)
+        other.execute("ROLLBACK")
+    await ready(server, 200)
+    assert (await asyncio.to_thread(server.http, "POST", "/auth/refresh", body)).status == 200

@@ -294,3 +294,63 @@ async def test_a_url_opens_sqlite_too(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "other.db") as connection:
         assert connection.execute("SELECT folded FROM users").fetchall() == [("ana",)]
     connection.close()
+
+
+async def test_a_write_that_fails_is_known_until_one_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 77."""
+    monkeypatch.setattr(module, "BUSY_MILLISECONDS", 20)
+    database = await Database.open(tmp_path)
+    assert database.failures == []
+    with sqlite3.connect(tmp_path / "sockade.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageError):
+            await database.users.add(user())
+        await database.users.get("ana")
+        assert database.failures == ["users and sessions cannot be kept"]
+        await database.mend()
+        assert database.failures
+        other.execute("ROLLBACK")
+        await database.mend()
+        assert database.failures, "tried again too soon"
+        monkeypatch.setattr(module.time, "monotonic", lambda: float("inf"))
+        await database.mend()
+    assert database.failures == []
+    await database.close()
+
+
+async def test_a_write_that_is_tried_reaches_the_disk(tmp_path: Path) -> None:
+    """A disk that is full does not fail a statement that changes nothing."""
+    database = await Database.open(tmp_path)
+    await database.users.add(user())
+    log = tmp_path / "sockade.db-wal"
+    before = log.read_bytes()
+    await database.mend()
+    assert log.read_bytes() == before
+    database.enter()
+    database.leave("kept", OSError())
+    await database.mend()
+    assert log.read_bytes() != before
+    assert database.failures == []
+    await database.close()
+
+
+async def test_a_read_that_fails_is_known_until_one_succeeds(tmp_path: Path) -> None:
+    """Case 77."""
+    database = await Database.open(tmp_path)
+    with sqlite3.connect(tmp_path / "sockade.db") as other:
+        other.execute("ALTER TABLE users RENAME TO gone")
+        with pytest.raises(StorageError):
+            await database.users.get("ana")
+        assert database.failures == ["users and sessions cannot be read"]
+        other.execute("ALTER TABLE gone RENAME TO users")
+    await database.users.get("ana")
+    assert database.failures == []
+    await database.close()
+
+
+async def test_a_name_that_is_taken_is_no_failure(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path)
+    for _ in range(2):
+        await database.users.add(user())
+    assert database.failures == []
+    await database.close()

@@ -2,7 +2,7 @@
 
 SQLite in the data directory unless a URL names another database. Readers are in autocommit mode, each statement by
 itself; a writer is one transaction, durable when it is left without an error. Whatever the driver raises leaves here
-as `StorageError`, without the values of the statement.
+as `StorageError`, without the values of the statement, and is known until the same kind of use succeeds again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import event, make_url, text
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sockade.errors import StartError, StorageError
@@ -45,6 +45,9 @@ SETTLED_SECONDS = 10.0
 """How long ago the last write must be: a commit can be read only when the disk has it, which may take a while, and a
 file system tells the times of two writes apart only if enough lies between them."""
 ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+READ, KEPT = "read", "kept"
+MEND_SECONDS = 5.0
+"""How long after a write that failed another one is tried, though nobody has anything to write."""
 FAILURES = (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError)
 
 
@@ -56,6 +59,8 @@ class Database:
         self._readers = readers
         self._writers = writers
         self._files = (file, file.with_name(f"{file.name}-wal")) if file is not None else ()
+        self._failing: set[str] = set()
+        self._mend_at = 0.0
         self._closed = False
         self._uses = 0
         self._unused = asyncio.Event()
@@ -101,6 +106,21 @@ class Database:
         await self._readers.dispose()
         await self._writers.dispose()
 
+    @property
+    def failures(self) -> list[str]:
+        """Return what cannot be done at present, for `/readyz`: without the driver's words, which name hosts."""
+        return [f"users and sessions cannot be {what}" for what in sorted(self._failing)]
+
+    async def mend(self) -> None:
+        """Try a write while writes fail, so that it is noticed when they do no more: to be called every second."""
+        if KEPT not in self._failing or time.monotonic() < self._mend_at:
+            return
+        with suppress(StorageError):
+            async with self.writing() as connection:
+                # A statement that changes nothing would not reach the disk. This row is always there.
+                await connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+        self._mend_at = time.monotonic() + MEND_SECONDS
+
     def version(self) -> object | None:
         """Return what differs after each commit, of whichever process; None where only asking tells.
 
@@ -115,14 +135,14 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Return a connection for single statements that change nothing."""
-        with Use(self):
+        with Use(self, READ):
             async with self._readers.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Return a connection in a transaction, committed at the end, rolled back by an exception."""
-        with Use(self):
+        with Use(self, KEPT):
             async with self._writers.begin() as connection:
                 yield connection
 
@@ -132,8 +152,13 @@ class Database:
             raise StorageError("the database is closed")
         self._uses += 1
 
-    def leave(self) -> None:
-        """Count somebody out."""
+    def leave(self, purpose: str, error: BaseException | None) -> None:
+        """Count somebody out, and note whether what they came for can be done."""
+        # What breaks a constraint was judged by a database that works.
+        if isinstance(error, FAILURES) and not isinstance(error, IntegrityError):
+            self._failing.add(purpose)
+        elif error is None:
+            self._failing.discard(purpose)
         self._uses -= 1
         if not self._uses:
             self._unused.set()
@@ -142,8 +167,9 @@ class Database:
 class Use:
     """Somebody who uses a database, from `with` on; a driver's exception leaves as `StorageError`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, purpose: str) -> None:
         self._database = database
+        self._purpose = purpose
 
     def __enter__(self) -> None:
         """Come in. Raises `StorageError` where it is closed."""
@@ -151,7 +177,7 @@ class Use:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Leave, and raise `StorageError` in the place of a driver's exception."""
-        self._database.leave()
+        self._database.leave(self._purpose, error)
         if isinstance(error, FAILURES):
             cause = getattr(error, "orig", None) or error
             raise StorageError(f"{type(cause).__name__}: {cause}") from error
