@@ -247,6 +247,15 @@ async def test_refreshing_does_not_extend_the_absolute_limit(here: World) -> Non
     assert reason(await here.authority.refresh(tokens.refresh_token)) == "token_invalid"
 
 
+async def test_another_refresh_key_signs_nobody_out(here: World) -> None:
+    """What the sentence about a damaged one offers."""
+    tokens = await here.tokens()
+    assert tokens.refresh_token is not None
+    (here.data_dir / "keys" / "refresh.key").unlink()
+    here.keys = ServerKeys.open(here.data_dir, now=here.clock.now)
+    assert isinstance(await here.again().refresh(tokens.refresh_token), Tokens)
+
+
 @pytest.mark.parametrize("value", ["", "x" * 43, "eyJ.x.y"])
 async def test_a_guessed_refresh_token_is_refused(here: World, value: str) -> None:
     assert reason(await here.authority.refresh(Secret(value))) == "token_invalid"

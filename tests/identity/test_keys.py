@@ -183,8 +183,10 @@ def test_a_file_that_is_not_the_key_its_name_says_is_refused(tmp_path: Path, con
 def test_a_damaged_refresh_key_is_refused(tmp_path: Path) -> None:
     ServerKeys.open(tmp_path, now=5)
     (tmp_path / "keys" / "refresh.key").write_bytes(b"short")
-    with pytest.raises(StartError, match="32 bytes"):
+    with pytest.raises(StartError, match="32 bytes: restore it, or delete it"):
         ServerKeys.open(tmp_path, now=6)
+    (tmp_path / "keys" / "refresh.key").unlink()
+    assert len(ServerKeys.open(tmp_path, now=6).refresh) == 32
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:

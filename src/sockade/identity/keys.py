@@ -209,14 +209,19 @@ def read_key(path: Path, kid: str) -> OKPKey:
 
 
 def read_refresh(folder: Path) -> bytes:
-    """Return the secret that refresh tokens are derived with; make it where there is none."""
+    """Return the secret that refresh tokens are derived with; make it where there is none.
+
+    Another one signs nobody out: tokens are known by their digests, and only their successors are derived with it.
+    """
     path = folder / REFRESH_FILE
     if not path.exists():
         write_private(path, secrets.token_bytes(REFRESH_BYTES))
     check_private(path)
     value = path.read_bytes()
     if len(value) != REFRESH_BYTES:
-        raise StartError(f"{path} must hold {REFRESH_BYTES} bytes; delete it to sign every token client out.")
+        raise StartError(
+            f"{path} must hold {REFRESH_BYTES} bytes: restore it, or delete it and start again, which makes another."
+        )
     return value
 
 
