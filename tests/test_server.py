@@ -65,6 +65,13 @@ def chat(serve: Serve) -> RunningServer:
     return serve(CHAT, CONFIG)
 
 
+def test_an_application_of_ones_own_is_told_where_to_connect_and_not_to_open_a_page(chat: RunningServer) -> None:
+    assert chat.http("GET", "/").status == 404
+    assert f"Connect    wss://localhost:{chat.port}/\n" in chat.panel
+    assert "#link=" not in chat.panel
+    assert "token new NAME" in chat.panel
+
+
 async def open_many(server: RunningServer, token: str, count: int) -> list[ClientConnection]:
     """Open connections, fifty handshakes at a time."""
     limit = asyncio.Semaphore(50)

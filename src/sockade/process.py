@@ -42,8 +42,12 @@ class Started:
     """What the operator is told once the port is open."""
 
     url: str
+    pages: bool
+    """Whether a browser finds a page there: the built-in chat's, and no other application's."""
+    endpoints: tuple[str, ...]
+    """The addresses that clients connect to."""
     link: str | None
-    """A sign-in link, as long as nobody could sign in with a password."""
+    """A sign-in link, where there is a page to open it and nobody could sign in with a password."""
     api: str | None
     """The address of the server API, where there is a key for it."""
     data_dir: Path
@@ -118,12 +122,14 @@ class Process:
         """Return what the operator is told."""
         server = self.server
         link = None
-        if await server.authority.needs_first_link():
+        if server.pages and await server.authority.needs_first_link():
             secret, _ = await server.authority.create_link(role="admin")
             link = f"{server.url}/#link={secret.reveal()}"
         limits = server.settings.limits
         return Started(
             url=server.url,
+            pages=server.pages,
+            endpoints=tuple(f"wss{server.url.removeprefix('https')}{path}" for path in sorted(server.policy.paths)),
             link=link,
             api=server.api_url,
             data_dir=server.settings.server.data_dir,

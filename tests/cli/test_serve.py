@@ -20,6 +20,8 @@ class Started:
     """What the server would hand over."""
 
     url: str = "https://localhost:8443"
+    pages: bool = True
+    endpoints: tuple[str, ...] = ("wss://localhost:8443/",)
     link: str | None = "https://localhost:8443/#link=" + "x" * 43
     api: str | None = "https://localhost:8444/api"
     data_dir: Path = Path(".sockade")
@@ -52,6 +54,13 @@ def test_panel_says_all_a_newcomer_needs() -> None:
     assert "sockade cert trust" in text
 
 
+def test_panel_of_an_application_without_a_page_tells_where_to_connect_and_how_to_get_a_token() -> None:
+    lines = shown(Started(pages=False, link=None)).splitlines()
+    assert "Connect    wss://localhost:8443/" in lines
+    assert lines[-1] == "Next       sockade user add NAME, then sockade token new NAME"
+    assert not [line for line in lines if line.startswith(("Open", "Sign in"))]
+
+
 def test_panel_leaves_out_what_there_is_not() -> None:
     text = shown(Started(link=None, api=None, local_ca=False))
     assert "API" not in text
@@ -63,6 +72,9 @@ def test_panel_never_has_more_than_12_lines() -> None:
     many = tuple(f"something of importance, number {number}" for number in range(100))
     text = shown(Started(protected=many, weakened=many))
     assert len(text.splitlines()) <= panel.MOST_LINES
+    paths = tuple(f"wss://localhost:8443/path/{number}" for number in range(100))
+    plain = shown(Started(pages=False, endpoints=paths, link=None, protected=many, weakened=many))
+    assert len(plain.splitlines()) <= panel.MOST_LINES
     assert "sockade check shows all" in text
 
 

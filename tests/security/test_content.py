@@ -298,19 +298,19 @@ def test_names_that_do_not_look_alike_have_another_skeleton() -> None:
     assert len({skeleton(name) for name in names}) == len(names)
 
 
-def test_who_signs_up_cannot_look_like_somebody_who_is_there(served: RunningServer, observe: Observe) -> None:
+def test_who_signs_up_cannot_look_like_somebody_who_is_there(server: RunningServer, observe: Observe) -> None:
     """Case 66."""
-    link = served.panel.partition("#link=")[2].split()[0]
-    served.add_user("paypal")
-    done = served.command(
-        "user", "add", "раураl", "--password-stdin", "--data-dir", str(served.data_dir), stdin=PASSWORD
+    link = server.panel.partition("#link=")[2].split()[0]
+    server.add_user("paypal")
+    done = server.command(
+        "user", "add", "раураl", "--password-stdin", "--data-dir", str(server.data_dir), stdin=PASSWORD
     )
     assert done.returncode == 2
     assert "looks the same" in done.stderr
 
     def redeem(name: str) -> int:
         body = {"link": link, "username": name}
-        return served.http("POST", "/auth/login", body, {"Origin": served.origin}).status
+        return server.http("POST", "/auth/login", body, {"Origin": server.origin}).status
 
     alike = ["PAYPAL", "раураl", "paypaI", "ｐａｙｐａｌ", "pаypal"]
     refused = [redeem(name) for name in alike]
@@ -318,7 +318,7 @@ def test_who_signs_up_cannot_look_like_somebody_who_is_there(served: RunningServ
     assert refused == [409] * len(alike)
     # Neither does one of them sign in as the other.
     guess = {"username": "раураl", "password": PASSWORD}
-    assert served.http("POST", "/auth/login", guess, {"Origin": served.origin}).status == 401
+    assert server.http("POST", "/auth/login", guess, {"Origin": server.origin}).status == 401
     assert redeem("paypet") == 200
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 LABEL = 11
 MOST_LINES = 12
-STYLES = {"Open": "bold cyan", "Sign in": "bold cyan", "Weakened": "yellow"}
+STYLES = {"Open": "bold cyan", "Connect": "bold cyan", "Sign in": "bold cyan", "Weakened": "yellow"}
 
 
 def show(started: "Started", stream: TextIO, *, command: str = "sockade", options: str = "") -> None:
@@ -34,7 +34,11 @@ def show(started: "Started", stream: TextIO, *, command: str = "sockade", option
 
 def panel(started: "Started", command: str, options: str) -> list[tuple[str, str]]:
     """Return (label, text) for each line."""
-    rows = [("Sockade", "is listening. Ctrl-C stops it."), ("Open", started.url)]
+    rows = [("Sockade", f"is listening at {started.url}. Ctrl-C stops it.")]
+    if started.pages:
+        rows.append(("Open", started.url))
+    else:
+        rows += _list("Connect", " ".join(started.endpoints), 2, rest="…")
     if started.link:
         rows.append(("Sign in", started.link))
     rows.append(("Data", str(started.data_dir)))
@@ -44,16 +48,19 @@ def panel(started: "Started", command: str, options: str) -> list[tuple[str, str
     rows += _list("Weakened", " ".join(started.weakened) or "nothing", 3)
     if started.local_ca:
         rows.append(("Trust", f"browsers warn until they know the local CA: {command} cert trust{options}"))
-    rows.append(("Next", f"{command} user add NAME{options}"))
+    # Without a page nobody is handed a cookie: clients show a token.
+    token = "" if started.pages else f", then {command} token new NAME{options}"
+    rows.append(("Next", f"{command} user add NAME{options}{token}"))
     return rows
 
 
-def _list(label: str, text: str, most: int) -> list[tuple[str, str]]:
+def _list(label: str, text: str, most: int, rest: str = "… (sockade check shows all)") -> list[tuple[str, str]]:
     lines = textwrap.wrap(
         text,
         WIDTH - LABEL,
         max_lines=most,
-        placeholder=" … (sockade check shows all)",
+        placeholder=f" {rest}",
         break_on_hyphens=False,
+        break_long_words=False,
     )
     return [(label if number == 0 else "", line) for number, line in enumerate(lines)]
