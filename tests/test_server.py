@@ -72,6 +72,18 @@ def test_an_application_of_ones_own_is_told_where_to_connect_and_not_to_open_a_p
     assert "token new NAME" in chat.panel
 
 
+def test_a_data_directory_serves_one_server_at_a_time(server: RunningServer) -> None:
+    """Two would count the offsets of the same channels, and each refuse what the other took."""
+    words = ("serve", "--port", "0", "--data-dir", str(server.data_dir))
+    second = server.command(*words)
+    assert second.returncode == 3
+    assert second.stderr.startswith(f"sockade: The data directory {server.data_dir} is in use by another server: ")
+    assert server.command("user", "list", "--data-dir", str(server.data_dir)).returncode == 0
+    assert server.command("init", "--data-dir", str(server.data_dir)).returncode == 0
+    server.kill()
+    server.start()
+
+
 async def open_many(server: RunningServer, token: str, count: int) -> list[ClientConnection]:
     """Open connections, fifty handshakes at a time."""
     limit = asyncio.Semaphore(50)

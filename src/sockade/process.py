@@ -16,6 +16,7 @@ from sockade.doors.ports import bind
 from sockade.errors import SettingsError
 from sockade.exposure import problems
 from sockade.identity.api_keys import read_api_key
+from sockade.lock import hold
 from sockade.messaging.hub import SWEEP_SECONDS
 from sockade.protocol.codes import CloseCode
 from sockade.protocol.events import Event
@@ -60,12 +61,14 @@ def run(settings: Settings, application: Sockade | None, announce: Callable[[Sta
     """Serve until SIGTERM or SIGINT, and return the exit status; without an application, the built-in chat.
 
     Raises:
-        StartError: the settings are refused, or a port, certificate or database cannot be had.
+        StartError: the settings are refused, or a port, certificate or database cannot be had, or another server has
+            the data directory.
     """
     if found := problems(settings):
         raise SettingsError(found)
     key = read_api_key(settings.api_key_path)
     with ExitStack() as stack:
+        stack.enter_context(hold(settings.server.data_dir))
         sockets = taken(stack, bind(settings.server.host, settings.server.port))
         make_room(sockets[0], settings.limits.connections + settings.limits.unauthenticated)
         administration = None
