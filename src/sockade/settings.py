@@ -139,6 +139,7 @@ class SessionSettings(Section):
     absolute_seconds: Seconds = 28_800
     per_user: Count = 10
     refresh_seconds: Seconds = 86_400
+    """Of a family of refresh tokens, which ends with its session at the latest."""
     refresh_grace_seconds: Annotated[float, Field(ge=0, le=60)] = 10
     """How long the immediate predecessor of a refresh token still works: two tabs refresh at once."""
 

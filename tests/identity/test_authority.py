@@ -238,8 +238,17 @@ async def test_an_older_token_ends_the_session_even_at_once(here: World) -> None
 
 
 async def test_refreshing_does_not_extend_the_absolute_limit(here: World) -> None:
+    await assert_last_for(here, 28_800)
+
+
+async def test_a_family_of_refresh_tokens_may_end_before_the_absolute_limit(tmp_path: Path) -> None:
+    async with world(tmp_path / "data", Settings(sessions=SessionSettings(refresh_seconds=600))) as here:
+        await assert_last_for(here, 600)
+
+
+async def assert_last_for(here: World, seconds: int) -> None:
     tokens = await here.tokens()
-    here.clock.step(86_399)
+    here.clock.step(seconds - 1)
     tokens = await refreshed(here, tokens.refresh_token)
     assert tokens.expires_in == 1
     here.clock.step(1)

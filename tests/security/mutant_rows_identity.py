@@ -152,6 +152,13 @@ STORED: tuple[Row, ...] = (
         f"{AUTHORITY} -k absolute_limit",
     ),
     (
+        "absolute limit of a session of tokens",
+        "identity/sessions.py",
+        "life = min(life, self._settings.refresh_seconds)",
+        "life = self._settings.refresh_seconds",
+        f"{AUTHORITY} -k absolute_limit",
+    ),
+    (
         "idle limit of a session",
         "identity/sessions.py",
         "        if now - session.last_seen_at >= self._settings.idle_seconds:\n",

@@ -1,9 +1,9 @@
 """Decides how long a sign-in lasts: starts sessions, recognizes their cookies, notes activity, ends them.
 
-The cookie's value is 256 random bits of which only the SHA-256 is kept. A cookie session ends after
-`sessions.idle_seconds` without activity and in any case after `sessions.absolute_seconds`; a token session lives
-`sessions.refresh_seconds`. A cookie that was looked up lately is recognized from memory (`identity.cookies`) while
-what ended anywhere is known to the second; otherwise, and once a minute, it is looked up.
+The cookie's value is 256 random bits of which only the SHA-256 is kept. Every session ends after
+`sessions.absolute_seconds`: that of a cookie also after `sessions.idle_seconds` without activity, that of tokens also
+after `sessions.refresh_seconds`. A cookie that was looked up lately is recognized from memory (`identity.cookies`)
+while what ended anywhere is known to the second; otherwise, and once a minute, it is looked up.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class Sessions:
         `proved_by` is the password hash that was verified; the session does not start if it has changed meanwhile.
         """
         now = self._clock.wall()
-        life = self._settings.absolute_seconds if kind is SessionKind.COOKIE else self._settings.refresh_seconds
+        life = self._settings.absolute_seconds
+        if kind is SessionKind.TOKEN:
+            life = min(life, self._settings.refresh_seconds)
         secret = self._clock.secret()
         session = Session(
             id=SessionId(self._clock.short_id()),
