@@ -148,7 +148,7 @@ def test_a_new_token_stands_alone_on_standard_output_and_is_good(sockade: Sockad
     status, shown, _ = sockade("token", "inspect", stdin=out)
     assert status == 0
     assert '"sub": "ann"' in shown
-    assert "good     for ann" in shown
+    assert shown.endswith("good     for ann\n")
     assert sockade("token", "inspect", out.strip())[1] == shown
 
 
@@ -166,10 +166,34 @@ def test_a_token_for_a_channel_signs_nobody_in(sockade: Sockade) -> None:
     assert "For ann in room:a" in err
     claims = json.loads(urlsafe_b64decode(out.split(".")[1] + "=="))
     assert (claims["sub"], claims["channel"]) == ("ann", "room:a")
-    # It is no access token.
-    assert sockade("token", "inspect", stdin=out)[0] == 1
+    status, shown, _ = sockade("token", "inspect", stdin=out)
+    assert status == 0
+    assert shown.endswith("good     for ann, to subscribe to room:a\n")
+    sockade("token", "revoke", "--jti", claims["jti"])
+    status, shown, _ = sockade("token", "inspect", stdin=out)
+    assert status == 1
+    assert "refused  revoked" in shown
     assert json.loads(sockade("token", "new", "ann", "--channel", "room:a", "--json")[1])["channel"] == "room:a"
     assert "sessions ended: 0" in sockade("user", "disable", "ann")[1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("token", "revoke", "--all"),
+        ("token", "revoke", "--user", "ann"),
+        ("token", "revoke", "--jti", "JTI"),
+        ("user", "disable", "ann"),
+    ],
+)
+def test_a_token_that_was_taken_back_is_not_good(sockade: Sockade, command: tuple[str, ...]) -> None:
+    add(sockade)
+    token = sockade("token", "new", "ann")[1]
+    jti = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))["jti"]
+    assert sockade(*(jti if word == "JTI" else word for word in command))[0] == 0
+    status, out, _ = sockade("token", "inspect", stdin=token)
+    assert status == 1
+    assert "refused  revoked" in out
 
 
 def test_a_token_of_another_server_is_refused(sockade: Sockade) -> None:

@@ -14,11 +14,15 @@ from sockade.cli.options import ConfigOption, DataDirOption, JsonOption, setting
 from sockade.clock import SystemClock
 from sockade.errors import UsageError
 from sockade.guard.handshake import Refuse
-from sockade.guard.identity import Secret
+from sockade.guard.identity import Carrier, Credential, Secret
+from sockade.identity.authority import Authority
 from sockade.identity.endings import Endings
+from sockade.identity.grants import TYPE as SUBSCRIPTION
 from sockade.identity.grants import SubscriptionTokens
+from sockade.identity.issuers import is_typed
 from sockade.identity.keys import ServerKeys
 from sockade.identity.names import folded
+from sockade.identity.passwords import Passwords
 from sockade.identity.recognized import Recognized
 from sockade.identity.revocations import Revocations
 from sockade.identity.sessions import Sessions
@@ -79,12 +83,11 @@ def inspect(
         for key in TIMES:
             if isinstance(part.get(key), int | float):
                 typer.echo(f"  {key}   {_moment(part[key])}")
-    verdict = _tokens(settings).verify(Secret(text))
+    verdict = asyncio.run(_judge(settings, text))
     if isinstance(verdict, Refuse):
         typer.echo(f"refused  {verdict.reason}: {verdict.detail}")
         raise typer.Exit(FINDINGS)
-    # Whether the session has ended meanwhile is known to the running server.
-    typer.echo(f"good     for {verdict.user}, unless the session has ended")
+    typer.echo(f"good     for {verdict}")
 
 
 @app.command()
@@ -175,6 +178,35 @@ def _tokens(settings: Settings) -> AccessTokens:
     clock = SystemClock()
     keys = ServerKeys.open(settings.server.data_dir, now=clock.wall())
     return AccessTokens(keys, settings.credentials, clock)
+
+
+async def _judge(settings: Settings, text: str) -> str | Refuse:
+    """Return whom a token is good for, and for what; or why the server would refuse it."""
+    clock = SystemClock()
+    passwords = Passwords()
+    try:
+        async with open_database(settings) as database:
+            keys = ServerKeys.open(settings.server.data_dir, now=clock.wall())
+            authority = Authority(settings, clock, store=database, keys=keys, passwords=passwords)
+            # What was revoked and which sessions ended: a running server learns it as well, each second.
+            await authority.poll()
+            return await _ask(authority, settings, text)
+    finally:
+        passwords.close()
+
+
+async def _ask(authority: Authority, settings: Settings, text: str) -> str | Refuse:
+    header, claims = _parts(text)
+    issuers = settings.issuers.items()
+    types = (SUBSCRIPTION, *(issuer.subscription_token_type for _, issuer in issuers))
+    if not any(is_typed(str(header.get("typ")), wanted) for wanted in types):
+        identity = await authority.verify(Credential(Carrier.BEARER, Secret(text)), origin=None)
+        return identity if isinstance(identity, Refuse) else identity.user
+    # A client shows it for a channel, on a connection of its user's.
+    names = [f"{name}:" for name, issuer in issuers if issuer.issuer == claims.get("iss")]
+    user = f"{names[0] if names else ''}{claims.get('sub')}"
+    grant = await authority.grant(Secret(text), user, str(claims.get("channel")))
+    return grant if isinstance(grant, Refuse) else f"{grant.user}, to subscribe to {grant.channel}"
 
 
 def _parts(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
