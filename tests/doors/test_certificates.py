@@ -122,8 +122,19 @@ def test_new_names_are_served_by_a_ca_that_may_sign_them(tmp_path: Path) -> None
 def test_a_leaf_of_a_removed_ca_is_replaced(tmp_path: Path) -> None:
     pair = ensure_local_pair(tmp_path, (), NOW)
     (tmp_path / "tls" / "ca-key.pem").unlink()
+    pair.authority.unlink()
     pair = ensure_local_pair(tmp_path, (), NOW)
     shake(server_context(Settings(), pair), trusting(pair.authority))
+
+
+@pytest.mark.parametrize("renew", [False, True])
+def test_a_ca_whose_key_is_lost_is_not_replaced_unasked(tmp_path: Path, renew: bool) -> None:
+    pair = ensure_local_pair(tmp_path, (), NOW)
+    before = pair.authority.read_bytes()
+    (tmp_path / "tls" / "ca-key.pem").unlink()
+    with pytest.raises(StartError, match=r"ca-key\.pem, the key of the local CA .* is missing: put it back, or remove"):
+        ensure_local_pair(tmp_path, (), NOW, renew=renew)
+    assert pair.authority.read_bytes() == before
 
 
 def test_a_certificate_that_is_no_ca_is_not_used_as_one(tmp_path: Path) -> None:

@@ -476,6 +476,13 @@ START: tuple[Row, ...] = (
         f"{RELOAD} -k could_not_be_read",
     ),
     ("renewal in time", "doors/reload.py", " and now < self._judge_at:", ":", RELOAD),
+    (
+        "CA whose key is lost",
+        "doors/certificates.py",
+        "if authority is None and public_file.exists():",
+        "if False:",
+        CERTIFICATES,
+    ),
     ("one server a directory", "lock.py", "fcntl.LOCK_EX |", "fcntl.LOCK_SH |", "tests/test_lock.py -k by_one"),
     (
         "end of a process",

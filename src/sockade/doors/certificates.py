@@ -106,8 +106,9 @@ def ensure_local_pair(data_dir: Path, names: Iterable[str], now: float, *, renew
     """Return the local pair; make or renew whatever is missing, nearly over, or for other names.
 
     The CA certificate is `ca.pem` in the data directory, keys are in `tls/`. The CA may sign for this machine and
-    the given names alone (RFC 5280 §4.2.1.10), so names it does not know make a new one, to be trusted anew. With
-    `renew` the leaf is made anew in any case. `now` is POSIX time. Raises StartError with one sentence.
+    the given names alone (RFC 5280 §4.2.1.10), so names it does not know make a new one, to be trusted anew; a key that
+    was lost does not. With `renew` the leaf is made anew in any case. `now` is POSIX time. Raises StartError with one
+    sentence.
     """
     moment = datetime.fromtimestamp(now, UTC)
     wanted = tuple(dict.fromkeys((*LOCAL_NAMES, *map(_canonical, names))))
@@ -119,6 +120,12 @@ def ensure_local_pair(data_dir: Path, names: Iterable[str], now: float, *, renew
         folder.mkdir(mode=0o700, exist_ok=True)
         with _locked(folder):
             authority = _read(authority_file)
+            if authority is None and public_file.exists():
+                # A new one would have to be trusted anew, by whoever does not expect it: that is not ours to begin.
+                raise StartError(
+                    f"{authority_file}, the key of the local CA {public_file}, is missing: put it back, or remove "
+                    f"{public_file} too, and a new CA is made, which has to be trusted anew."
+                )
             if authority is None or _over(authority, moment) or not _covers(authority, wanted):
                 authority = _make_authority(wanted, moment)
                 _write(authority_file, authority.pem())
