@@ -1,13 +1,18 @@
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from sockade.api.auth import auth_routes
 from sockade.guard.identity import Carrier, Credential, Identity, Secret
+from sockade.settings import Settings
 from tests.api.asgi import Answer
 from tests.api.conftest import JSON, Site
 from tests.identity.world import ORIGIN, PASSWORD
 
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "endpoints.md"
 FOREIGN = "https://evil.example"
 SIGN_IN = {"username": "ana", "password": PASSWORD.reveal()}
 
@@ -348,7 +353,7 @@ async def test_a_bearer_client_names_the_page(site: Site) -> None:
     token = (await site.tokens())["access_token"]
     answer = await site.post("/auth/ticket", {"origin": "https://app.example"}, bearer=token)
     assert isinstance(await redeemed(site, answer, "https://app.example"), Identity)
-    refused(await site.post("/auth/ticket", bearer=token), 400, "bad_request", site)
+    refused(await site.post("/auth/ticket", bearer=token), 400, "origin_required", site)
     refused(await site.post("/auth/ticket", {"origin": "null"}, bearer=token), 400, "bad_request", site)
 
 
@@ -435,3 +440,11 @@ async def test_carriers_that_are_off_are_refused(site: Site) -> None:
     refused(await site.call("GET", "/auth/sessions", cookie=cookie), 401, "credential_kind_off", site)
     object.__setattr__(site.world.settings, "credentials", credentials.model_copy(update={"bearer": False}))
     refused(await site.call("GET", "/auth/sessions", bearer=token), 401, "credential_kind_off", site)
+
+
+def test_the_reference_lists_every_request() -> None:
+    missing: Any = None
+    routes = auth_routes(missing, Settings(), missing, missing, own_origins=(), public_origin="")
+    served = {f"{method} {route.path}" for route in routes for method in route.endpoint._handlers}
+    table = REFERENCE.read_text().partition("## Signing in")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `((?:GET|POST|DELETE) [^`]+)` \|", table, re.MULTILINE)) == served

@@ -216,6 +216,8 @@ async def ticket(call: Call) -> Done | Refuse:
     if isinstance(body, Refuse):
         return body
     origin = body.origin if body.origin is not None else call.origin
+    if origin is None and not call.head.all("origin"):
+        return Refuse(Reason.ORIGIN_REQUIRED, "neither an Origin header nor an origin in the body")
     if origin is None or (call.head.all("origin") and call.origin != origin):
         return Refuse(Reason.BAD_REQUEST, "a ticket is for one Origin")
     issued = call.desk.authority.issue_ticket(proof, origin)

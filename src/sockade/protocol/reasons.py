@@ -36,6 +36,7 @@ class Reason(StrEnum):
     HOST = "host_unknown"
     ORIGIN = "origin_forbidden"
     ORIGIN_MISSING = "origin_missing"
+    ORIGIN_REQUIRED = "origin_required"
     ADDRESS = "address_denied"
 
     # Who it is from.
@@ -83,6 +84,7 @@ STATUS: Final[Mapping[Reason, int]] = MappingProxyType(
         Reason.HOST: 421,
         Reason.ORIGIN: 403,
         Reason.ORIGIN_MISSING: 403,
+        Reason.ORIGIN_REQUIRED: 400,
         Reason.ADDRESS: 403,
         Reason.CREDENTIAL_MISSING: 401,
         Reason.CREDENTIAL_AMBIGUOUS: 400,
