@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -82,6 +83,16 @@ def test_a_data_directory_serves_one_server_at_a_time(server: RunningServer) -> 
     assert server.command("init", "--data-dir", str(server.data_dir)).returncode == 0
     server.kill()
     server.start()
+
+
+@pytest.mark.parametrize("most", [12, 20, 63])
+def test_a_process_that_may_open_too_few_files_is_told_so(tmp_path: Path, most: int) -> None:
+    """Whatever ran out first used to raise: the event loop, or SQLite."""
+    command = f"ulimit -n {most}; exec {sys.executable} -m sockade serve --port 0 --data-dir {tmp_path}/data"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stderr.startswith(f"sockade: This process may open only {most} files")
+    assert len(done.stderr.splitlines()) == 1
 
 
 async def open_many(server: RunningServer, token: str, count: int) -> list[ClientConnection]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockade.assembly import loop_factory, taken
-from sockade.doors.descriptors import make_room
+from sockade.doors.descriptors import make_room, shortage
 from sockade.doors.ports import bind
-from sockade.errors import SettingsError
+from sockade.errors import SettingsError, StartError
 from sockade.exposure import problems
 from sockade.identity.api_keys import read_api_key
 from sockade.lock import hold
@@ -66,6 +67,8 @@ def run(settings: Settings, application: Sockade | None, announce: Callable[[Sta
     """
     if found := problems(settings):
         raise SettingsError(found)
+    if short := shortage(resource.getrlimit(resource.RLIMIT_NOFILE)[0]):
+        raise StartError(short)
     key = read_api_key(settings.api_key_path)
     with ExitStack() as stack:
         stack.enter_context(hold(settings.server.data_dir))

@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     import socket
 
 
+OWN = 64
+"""What the server has open beside its connections: databases, log, listeners, and the interpreter's own."""
+
+
+def shortage(most: int) -> str | None:
+    """Return one sentence if a process that may open so many files cannot serve; None where it can."""
+    if most >= OWN or most == resource.RLIM_INFINITY:
+        return None
+    return f"This process may open only {most} files, and a server needs {OWN} and one a connection: raise `ulimit -n`."
+
+
 def make_room(sock: socket.socket, sockets: int) -> None:
     """Have the system make its table of this process's descriptors large enough for so many sockets, once.
 
