@@ -8,7 +8,7 @@ import pytest
 from sockade.cli import doctor
 from sockade.clock import SystemClock
 from sockade.doors.certificates import ensure_local_pair
-from sockade.settings import LimitSettings, ServerSettings, Settings, TlsSettings
+from sockade.settings import AdminSettings, LimitSettings, ServerSettings, Settings, TlsSettings
 
 from .conftest import Sockade
 
@@ -16,8 +16,11 @@ from .conftest import Sockade
 def test_doctor_looks_at_everything(sockade: Sockade) -> None:
     status, out, _ = sockade("doctor")
     words = [line.split()[1] for line in out.splitlines()]
-    assert words == ["python", "openssl", "uvloop", "aiofastnet", "data", "port", "clock", "certificate", "descriptors"]
+    machine = ["python", "settings", "openssl", "uvloop", "aiofastnet"]
+    assert words == [*machine, "data", "port", "clock", "certificate", "descriptors"]
     assert status in (0, 1)
+    sockade("init")
+    assert "admin" in [line.split()[1] for line in sockade("doctor")[1].splitlines()]
 
 
 def test_a_problem_is_exit_status_1(sockade: Sockade) -> None:
@@ -33,9 +36,34 @@ def test_a_problem_is_exit_status_1(sockade: Sockade) -> None:
     assert "problem  port" in out
 
 
+def ports(host: str = "127.0.0.1", number: int = 0, admin: int = 0) -> list[tuple[str, str]]:
+    settings = Settings(server=ServerSettings(host=host, port=number), admin=AdminSettings(port=admin))
+    return [(found.what, found.state) for found in doctor.ports(settings)]
+
+
 def test_any_free_port_is_free() -> None:
-    assert doctor.port("127.0.0.1", 0).state == "ok"
-    assert doctor.port("not a host", 1).state == "problem"
+    assert ports() == [("port", "ok")]
+
+
+@pytest.mark.parametrize("host", ["not a host", "a..b", "x" * 70])
+def test_a_host_that_is_none_is_a_finding(host: str) -> None:
+    assert ports(host, 1) == [("port", "problem")]
+
+
+def test_the_admin_port_must_be_free_where_there_is_a_key(sockade: Sockade) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        assert ports(admin=number) == [("port", "ok")]
+        sockade("init")
+        assert ports(admin=number) == [("port", "ok"), ("admin", "problem")]
+    assert ports("127.0.0.1", number, number) == [("port", "ok"), ("admin", "problem")]
+
+
+def test_settings_that_a_start_refuses_are_found(sockade: Sockade) -> None:
+    Path("sockade.toml").write_text("[server]\nhost = ''\n")
+    status, out, _ = sockade("doctor")
+    assert status == 1
+    assert 'problem  settings     server.host is ""' in out
 
 
 def test_a_file_that_others_can_read_is_found(folder: Path) -> None:
@@ -49,16 +77,58 @@ def test_a_file_that_others_can_read_is_found(folder: Path) -> None:
     assert "key.pem can be read by others" in doctor.data_directory(data).text
 
 
-def test_a_data_directory_of_someone_else_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    assert "cannot be written" in doctor.data_directory(folder).text
+def denied(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Let the system deny this user a path; root, who may run the tests, is denied nothing."""
+    monkeypatch.setattr(os, "access", lambda asked, _mode: asked != path)
+
+
+def test_a_data_directory_that_cannot_be_made_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    denied(monkeypatch, folder)
+    assert doctor.data_directory(Path("one/two")).text == (
+        f"one/two cannot be made, for {folder} cannot be written by this user"
+    )
+
+
+@pytest.mark.parametrize("name", [".", "ca.pem", "tls", "tls/ca-key.pem", "api.key", "sockade.db"])
+def test_what_this_user_cannot_read_and_write_is_found(
+    sockade: Sockade, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    sockade("init")
+    sockade("user", "list")
+    assert doctor.data_directory(Path(".sockade")).state == "ok"
+    denied(monkeypatch, Path(".sockade", name))
+    found = doctor.data_directory(Path(".sockade"))
+    assert found.state == "problem"
+    assert f"{Path('.sockade', name)} cannot be read and written by this user" in found.text
+
+
+@pytest.mark.parametrize("name", ["sockade.db", "channels.db"])
+def test_a_database_that_is_none_is_found(sockade: Sockade, name: str) -> None:
+    sockade("init")
+    path = Path(".sockade", name)
+    path.touch(0o600)
+    assert doctor.data_directory(Path(".sockade")).state == "ok"
+    path.write_text("no database at all")
+    assert f"{path} is not a database" in doctor.data_directory(Path(".sockade")).text
+
+
+def test_a_lost_key_of_the_ca_is_found(sockade: Sockade) -> None:
+    sockade("init")
+    Path(".sockade/tls/ca-key.pem").unlink()
+    found = doctor.certificate(Settings(), SystemClock().wall())
+    assert (found.state, "put it back" in found.text) == ("problem", True)
 
 
 @pytest.mark.parametrize(
-    ("limit", "state"), [(12_064, "ok"), (12_063, "note"), (20, "note"), (resource.RLIM_INFINITY, "ok")]
+    ("limit", "state"),
+    [(12_064, "ok"), (12_063, "note"), (256, "note"), (63, "problem"), (resource.RLIM_INFINITY, "ok")],
 )
 def test_descriptors_are_counted(limit: int, state: str) -> None:
     assert doctor.descriptors(LimitSettings(), (limit, limit)).state == state
+
+
+def test_how_many_connections_descriptors_allow_is_told() -> None:
+    assert "256 allow about 192 connections, admitted or not" in doctor.descriptors(LimitSettings(), (256, 256)).text
 
 
 def test_a_clock_in_the_past_is_found(folder: Path) -> None:

@@ -479,7 +479,7 @@ START: tuple[Row, ...] = (
     (
         "CA whose key is lost",
         "doors/certificates.py",
-        "if authority is None and public_file.exists():",
+        "if authority is None and public.exists():",
         "if False:",
         CERTIFICATES,
     ),

@@ -4,12 +4,12 @@ import importlib.util
 import os
 import platform
 import resource
-import socket
 import ssl
 import stat
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +18,17 @@ from typing import Literal
 import typer
 
 from sockade.cli.options import ConfigOption, DataDirOption, settings_from
-from sockade.doors.certificates import RENEW_BEFORE, describe, local_pair
+from sockade.doors.certificates import RENEW_BEFORE, describe, local_pair, look_at_local_pair
+from sockade.doors.descriptors import OWN, shortage
+from sockade.doors.ports import bind
 from sockade.errors import StartError
+from sockade.exposure import problems
 from sockade.settings import LimitSettings, Settings
 
 OLDEST_OPENSSL = (3, 0, 0)
-# Database, log, listener and the files of the interpreter.
-OTHER_DESCRIPTORS = 64
+DATABASES = ("sockade.db", "channels.db")
+MAGIC = b"SQLite format 3\0"
+"""What a file of SQLite begins with (https://sqlite.org/fileformat.html, 1.3.1)."""
 FUTURE_SECONDS = 300
 # No certificate of ours or of anybody else's is valid on a clock that stands before this program was written.
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -50,11 +54,12 @@ def doctor(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
 def examine(settings: Settings, now: float) -> Iterator[Finding]:
     """Yield what is found; `now` is POSIX time."""
     yield Finding("ok", "python", f"{platform.python_version()} ({platform.machine()})")
+    yield from refused(settings)
     yield openssl(ssl.OPENSSL_VERSION_INFO, ssl.OPENSSL_VERSION, tls_1_3=ssl.HAS_TLSv1_3)
     yield installed("uvloop", "pip install uvloop makes the event loop faster")
     yield installed("aiofastnet", "pip install 'sockade[fast]' makes fan-out cheaper")
     yield data_directory(settings.server.data_dir)
-    yield port(settings.server.host, settings.server.port)
+    yield from ports(settings)
     yield clock(settings.server.data_dir, now)
     yield certificate(settings, now)
     yield descriptors(settings.limits, resource.getrlimit(resource.RLIMIT_NOFILE))
@@ -76,30 +81,56 @@ def installed(name: str, advice: str) -> Finding:
     return Finding("ok", name, "installed")
 
 
+def refused(settings: Settings) -> Iterator[Finding]:
+    """Yield what `sockade check` finds, for a server with such settings does not start."""
+    found = problems(settings)
+    yield from (Finding("problem", "settings", sentence) for sentence in found)
+    if not found:
+        yield Finding("ok", "settings", "are not refused")
+
+
 def data_directory(path: Path) -> Finding:
     """Judge the data directory and everything in it."""
-    if not path.exists():
+    if not os.path.exists(path):
+        above = next(folder for folder in path.absolute().parents if os.path.exists(folder))
+        if not os.access(above, os.W_OK | os.X_OK):
+            return Finding("problem", "data", f"{path} cannot be made, for {above} cannot be written by this user")
         return Finding("ok", "data", f"{path} is made at the first start")
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        return Finding("problem", "data", f"{path} cannot be written by this user: run `chown -R $(id -un) {path}`")
     for entry in (path, *path.rglob("*")):
-        if stat.S_IMODE(entry.lstat().st_mode) & 0o077 and not entry.is_symlink():
+        if entry.is_symlink() or not entry.exists():  # A running server may have removed it meanwhile.
+            continue
+        if not os.access(entry, os.R_OK | os.W_OK | (os.X_OK if entry.is_dir() else 0)):
+            advice = f"run `chown -R $(id -un) {path} && chmod -R u+rwX {path}`"
+            return Finding("problem", "data", f"{entry} cannot be read and written by this user: {advice}")
+        if stat.S_IMODE(entry.lstat().st_mode) & 0o077:
             return Finding("problem", "data", f"{entry} can be read by others: run `chmod -R go= {path}`")
-    return Finding("ok", "data", f"{path} is private")
+    for database in (path / name for name in DATABASES):
+        if database.exists() and not is_database(database):
+            return Finding("problem", "data", f"{database} is not a database: put back a copy, or start without it")
+    return Finding("ok", "data", f"{path} is private, and nothing in it is damaged")
 
 
-def port(host: str, number: int) -> Finding:
-    """Judge whether the port is free, by taking it for a moment."""
-    if number == 0:
-        return Finding("ok", "port", "any free one is taken")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host or None, number, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        return Finding("problem", "port", f"{host}:{number} cannot be had ({error.strerror}): choose another port")
-    return Finding("ok", "port", f"{host}:{number} is free")
+def is_database(path: Path) -> bool:
+    """Tell whether a file begins as one of SQLite does, or is empty; the server makes one of that."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) in (b"", MAGIC)
+
+
+def ports(settings: Settings) -> Iterator[Finding]:
+    """Judge whether the ports are free, by taking them for a moment, as a start does."""
+    server, admin = settings.server, settings.admin
+    wanted = [("port", server.host, server.port, "server")]
+    if os.path.exists(settings.api_key_path):
+        wanted.append(("admin", admin.host, admin.port, "admin"))
+    with ExitStack() as stack:
+        for what, host, number, table in wanted:
+            try:
+                for sock in bind(host, number, table):
+                    stack.enter_context(sock)
+            except StartError as error:
+                yield Finding("problem", what, str(error))
+            else:
+                yield Finding("ok", what, f"{host}:{number} is free" if number else "any free one is taken")
 
 
 def clock(data_dir: Path, now: float) -> Finding:
@@ -118,12 +149,16 @@ def certificate(settings: Settings, now: float) -> Finding:
     """Judge how long the certificate in use is still valid."""
     configured = settings.tls.certificate
     path = configured or local_pair(settings.server.data_dir).certificate
-    if configured is None and not path.exists():
-        return Finding("ok", "certificate", "is made at the first start")
     try:
+        if configured is None:
+            look_at_local_pair(settings.server.data_dir)
+            if not path.exists():
+                return Finding("ok", "certificate", "is made at the first start")
         found = describe(path)
     except StartError as error:
         return Finding("problem", "certificate", str(error))
+    except OSError as error:
+        return Finding("problem", "certificate", f"{error.filename} cannot be read ({error.strerror})")
     days = (found.not_after.timestamp() - now) / 86_400
     until = f"{path} is valid until {found.not_after:%Y-%m-%d}"
     if configured is None:
@@ -140,9 +175,12 @@ def certificate(settings: Settings, now: float) -> Finding:
 def descriptors(limits: LimitSettings, limit: tuple[int, int]) -> Finding:
     """Judge how many sockets the process may open."""
     soft = sys.maxsize if limit[0] == resource.RLIM_INFINITY else limit[0]
-    other = limits.unauthenticated + OTHER_DESCRIPTORS
-    if soft < limits.connections + other:
-        room = max(0, soft - other)
+    if (short := shortage(soft)) is not None:
+        return Finding("problem", "descriptors", short)
+    # Who is not admitted yet has one as well.
+    room = soft - OWN
+    if room < limits.connections + limits.unauthenticated:
         wanted = f"limits.connections = {limits.connections} and limits.unauthenticated = {limits.unauthenticated}"
-        return Finding("note", "descriptors", f"{soft} allow about {room} connections of {wanted}: raise `ulimit -n`")
+        told = f"{soft} allow about {room} connections, admitted or not, but {wanted}: raise `ulimit -n`"
+        return Finding("note", "descriptors", told)
     return Finding("ok", "descriptors", f"{soft} are enough for {limits.connections} connections")

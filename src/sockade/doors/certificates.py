@@ -36,6 +36,7 @@ RENEW_BEFORE = timedelta(days=30)
 BACKDATED = timedelta(hours=1)  # A browser's clock may be a little behind ours.
 
 CA_NAME = "ca.pem"
+CA_KEY_NAME = "ca-key.pem"
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -114,18 +115,12 @@ def ensure_local_pair(data_dir: Path, names: Iterable[str], now: float, *, renew
     wanted = tuple(dict.fromkeys((*LOCAL_NAMES, *map(_canonical, names))))
     pair = local_pair(data_dir)
     leaf_file, public_file, folder = pair.certificate, data_dir / CA_NAME, pair.certificate.parent
-    authority_file = folder / "ca-key.pem"
+    authority_file = folder / CA_KEY_NAME
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         with _locked(folder):
-            authority = _read(authority_file)
-            if authority is None and public_file.exists():
-                # A new one would have to be trusted anew, by whoever does not expect it: that is not ours to begin.
-                raise StartError(
-                    f"{authority_file}, the key of the local CA {public_file}, is missing: put it back, or remove "
-                    f"{public_file} too, and a new CA is made, which has to be trusted anew."
-                )
+            authority = _read_authority(authority_file, public_file)
             if authority is None or _over(authority, moment) or not _covers(authority, wanted):
                 authority = _make_authority(wanted, moment)
                 _write(authority_file, authority.pem())
@@ -140,6 +135,18 @@ def ensure_local_pair(data_dir: Path, names: Iterable[str], now: float, *, renew
             "choose another server.data_dir or mend its permissions."
         ) from error
     return pair
+
+
+def look_at_local_pair(data_dir: Path) -> None:
+    """Read what there is of the local pair and its CA, and change nothing.
+
+    Raises:
+        StartError: something is damaged, or the key of the CA is lost.
+        OSError: something cannot be read.
+    """
+    pair = local_pair(data_dir)
+    _read_authority(pair.certificate.with_name(CA_KEY_NAME), data_dir / CA_NAME)
+    _read(pair.certificate)
 
 
 def local_pair(data_dir: Path) -> Pair:
@@ -268,6 +275,17 @@ def _read(path: Path) -> _Signed | None:
     if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
         raise StartError(f"{path} holds a key of another certificate: remove it, and it is made anew.")
     return _Signed(certificate, key)
+
+
+def _read_authority(path: Path, public: Path) -> _Signed | None:
+    authority = _read(path)
+    if authority is None and public.exists():
+        # A new one would have to be trusted anew, by people who do not expect it: that is not ours to begin.
+        raise StartError(
+            f"{path}, the key of the local CA {public}, is missing: put it back, or remove {public} too, and a new CA "
+            "is made, which has to be trusted anew."
+        )
+    return authority
 
 
 def _over(signed: _Signed, now: datetime) -> bool:
