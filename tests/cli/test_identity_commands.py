@@ -196,6 +196,15 @@ def test_a_token_that_was_taken_back_is_not_good(sockade: Sockade, command: tupl
     assert "refused  revoked" in out
 
 
+def test_a_name_that_is_nobody_s_is_revoked_and_told(sockade: Sockade) -> None:
+    add(sockade)
+    status, out, err = sockade("token", "revoke", "--user", "anne")
+    assert (status, out) == (0, "Revoked.\n")
+    assert "there is no user anne here" in err
+    for known in ("ANN", "corp:anne"):
+        assert sockade("token", "revoke", "--user", known) == (0, "Revoked.\n", "")
+
+
 def test_a_token_of_another_server_is_refused(sockade: Sockade) -> None:
     add(sockade, "ann", "--data-dir", "one")
     token = sockade("token", "new", "ann", "--data-dir", "one")[1]

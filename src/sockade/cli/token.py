@@ -117,15 +117,19 @@ def revoke(
     moment = _parsed(before) if before else clock.wall()
     if moment > clock.wall():
         raise UsageError("--before is in the future.")
-    asyncio.run(_revoke(settings, clock, jti, user, moment))
+    known = asyncio.run(_revoke(settings, clock, jti, user, moment))
     typer.echo("Revoked.")
+    if not known:
+        typer.echo(f"But there is no user {user} here; was another one meant? sockade user list shows all.", err=True)
 
 
-async def _revoke(settings: Settings, clock: SystemClock, jti: str, user: str, before: float) -> None:
+async def _revoke(settings: Settings, clock: SystemClock, jti: str, user: str, before: float) -> bool:
+    """Revoke, and tell whether what is named may be known: of tokens and other issuers' users nothing is kept."""
     kind = RevocationKind.TOKEN if jti else RevocationKind.USER if user else RevocationKind.ALL
     async with open_database(settings) as database:
         revocations = Revocations(database.revocations, clock)
         await revocations.revoke(kind, jti or folded(user), before=before, reason="revoked")
+        return not user or ":" in user or await database.users.get(user) is not None
 
 
 def _parsed(text: str) -> float:
