@@ -115,6 +115,9 @@ def test_rules_are_not_applied_to_tables_that_are_wrong_anyway() -> None:
         ("server = 5", r"server is 5, but must be a table\."),
         ("[limits]\nmessage_byte = 1", r"limits\.message_byte is not a setting: did you mean limits\.message_bytes\?"),
         ("[limits]\nzzz = 1", r"did you mean \w+\.\w+\?"),
+        ("port = 1", r"port is not a setting: did you mean server\.port\?"),
+        ("server_port = 1", r"server_port is not a setting: did you mean server\.port\?"),
+        ("[prot]", r"prot is not a table of settings: did you mean \[\w+\]\?"),
         ("[addresses]\nallow = ['10.0.0.0/8', '10.0.0.300']", r'allow is "10.0.0.300", but must be a network such as'),
         ("[server]\nport = 'x'", r'server\.port is "x", but must be a valid integer'),
         ("[server]\nport =\n", r"sockade\.toml is not valid TOML: .*line 2"),
@@ -135,6 +138,14 @@ def test_a_wrong_value_in_a_list_is_told_once() -> None:
 def test_a_value_that_is_long_is_cut() -> None:
     write(f"[server]\nport = '{'x' * 500}'")
     assert len(wrong()[0]) < 250
+
+
+@pytest.mark.parametrize("slip", ["SERVER_PORT", "PORT", "SERVER_PROT", "_SERVER__PORT"])
+def test_a_variable_without_its_table_or_what_parts_them_is_known_again(
+    slip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"SOCKADE_{slip}", "1")
+    assert wrong() == [f"SOCKADE_{slip} is not a setting: did you mean SOCKADE_SERVER__PORT?"]
 
 
 def test_values_of_secret_files_and_of_unknown_keys_are_not_shown(

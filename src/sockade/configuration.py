@@ -45,6 +45,13 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 KEYS = tuple(f"{table}.{key}" for table, keys in TABLES.items() for key in keys)
 ALL_TABLES = (*TABLES, *NAMED)
+# How a key is written by who forgets its table, or what parts them; where two have one name, the first is meant.
+TABLE_FORMS = {table: f"[{table}]" for table in ALL_TABLES}
+FORMS = {
+    **{key.partition(".")[2]: key for key in reversed(KEYS)},
+    **{key.replace(".", "_"): key for key in KEYS},
+    **TABLE_FORMS,
+}
 KEY = re.compile(r"\A[a-z_]+(?:\.[\w-]+)+")
 
 # What a relative path in the file starts from is the file, so that a service may run from anywhere.
@@ -262,8 +269,9 @@ class _Reading:
         place = self.places.get(key, self.places.get(where[0], key))
         first = details[0]
         if first["type"] == "extra_forbidden":
-            what = "a setting" if len(where) > 1 else "a table of settings"
-            return f"{place} is not {what}: did you mean {_nearest(key)}?"
+            if len(where) == 1 and isinstance(first["input"], dict):
+                return f"{place} is not a table of settings: did you mean {_nearest(key, TABLE_FORMS)}?"
+            return f"{place} is not a setting: did you mean {_nearest(key)}?"
         shown = "***" if key in self.secret else _shown(first["input"])
         return f"{place} is {shown}, but {_allowed(details)}."
 
@@ -290,10 +298,10 @@ def _spelt(key: str, prefix: str) -> str:
     return name.upper() if prefix else name
 
 
-def _nearest(key: str) -> str:
-    """Return the known key or table that looks most like this one."""
+def _nearest(key: str, forms: Mapping[str, str] = FORMS) -> str:
+    """Return the known key or table that looks most like this one; `forms` say what one without a dot may be."""
     if "." not in key:
-        return f"[{difflib.get_close_matches(key, ALL_TABLES, 1, 0)[0]}]"
+        return forms[difflib.get_close_matches(key, forms, 1, 0)[0]]
     table, _, name = key.partition(".")
     if table in NAMED:
         chosen, _, inner = name.partition(".")
