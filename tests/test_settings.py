@@ -120,6 +120,13 @@ def test_rules_are_not_applied_to_tables_that_are_wrong_anyway() -> None:
         ("[prot]", r"prot is not a table of settings: did you mean \[\w+\]\?"),
         ("[addresses]\nallow = ['10.0.0.0/8', '10.0.0.300']", r'allow is "10.0.0.300", but must be a network such as'),
         ("[server]\nport = 'x'", r'server\.port is "x", but must be a valid integer'),
+        ("[server]\nport = true", r"server\.port is true, but must be a number\."),
+        ("[limits]\ntls_seconds = true", r"limits\.tls_seconds is true, but must be a number\."),
+        ("[channels.news]\nhistory_size = true", r"history_size is true, but must be a number\."),
+        ("[addresses]\ndeny = [1]", r"addresses\.deny is 1, but must be a network such as"),
+        ("[addresses]\ntrusted_proxies = [true]", r"trusted_proxies is true, but must be a network such as"),
+        ("[credentials]\nissuer = ''", r'credentials\.issuer is "", but must have at least 1 character\.'),
+        ("[credentials]\naudience = ''", r'credentials\.audience is "", but must have at least 1 character\.'),
         ("[server]\nport =\n", r"sockade\.toml is not valid TOML: .*line 2"),
     ],
 )

@@ -321,4 +321,5 @@ def _allowed(details: list[ErrorDetails]) -> str:
         return "must be a network such as 10.0.0.0/8 or 2001:db8::/32"
     if kinds & {"model_type", "model_attributes_type"}:
         return "must be a table"
-    return " or ".join(dict.fromkeys(detail["msg"].replace("Input should be", "must be") for detail in details))
+    told = (re.sub(r"\A(Input|String) should", "must", detail["msg"]) for detail in details)
+    return " or ".join(dict.fromkeys(told))

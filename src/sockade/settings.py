@@ -11,10 +11,18 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-Network = IPv4Network | IPv6Network
+
+def _written(value: object) -> object:
+    # `ip_network` takes numbers and bytes too: 1 would be 0.0.0.1/32.
+    if not isinstance(value, str | IPv4Network | IPv6Network):
+        raise PydanticCustomError("ip_text", "must be a text")
+    return value
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_written)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 ByteCount = Annotated[int, Field(ge=1, le=1 << 30)]
@@ -35,6 +43,14 @@ class Section(BaseModel):
     """One table of `sockade.toml`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        # To Python true is 1: `port = true` would listen on port 1.
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise PydanticCustomError("number", "must be a number")
+        return value
 
 
 class ServerSettings(Section):
@@ -93,8 +109,8 @@ class CredentialSettings(Section):
     """Let the channel protocol's `connect` carry the token: until then a stranger holds an open socket."""
     query_ticket: bool = False
     """Let a ticket stand in the URL, which ends up in logs and histories."""
-    issuer: str = "sockade"
-    audience: str = "sockade"
+    issuer: Annotated[str, Field(min_length=1)] = "sockade"
+    audience: Annotated[str, Field(min_length=1)] = "sockade"
     access_token_seconds: Annotated[float, Field(gt=0, le=900)] = 300
     leeway_seconds: Annotated[float, Field(ge=0, le=60)] = 30
     ticket_seconds: Annotated[float, Field(gt=0, le=60)] = 30

@@ -417,6 +417,20 @@ START: tuple[Row, ...] = (
         "if False:",
         SETTINGS,
     ),
+    (
+        "true for a number",
+        "settings.py",
+        "if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):",
+        "if False:",
+        SETTINGS,
+    ),
+    (
+        "number for a network",
+        "settings.py",
+        "if not isinstance(value, str | IPv4Network | IPv6Network):",
+        "if False:",
+        SETTINGS,
+    ),
     ("proxies everywhere", "exposure/refused.py", "if network.prefixlen == 0:", "if False:", CHECK),
     (
         "no credential at all",
