@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -93,6 +94,34 @@ def test_a_process_that_may_open_too_few_files_is_told_so(tmp_path: Path, most: 
     assert done.returncode == 3
     assert done.stderr.startswith(f"sockade: This process may open only {most} files")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("streams", [">&- 2>err", ">out 2>&-", "<&- >out 2>err", ">/dev/full 2>err", "2>err | true"])
+def test_a_server_serves_whatever_becomes_of_its_standard_streams(tmp_path: Path, streams: str) -> None:
+    """It used to end with a traceback behind the line of its start in the log, or without a word."""
+    command = f"{sys.executable} -m sockade serve --port 0 --data-dir data"
+    script = f"( echo $BASHPID >pid; exec {command} ) {streams}; echo ${{PIPESTATUS[0]}} >status"
+    with subprocess.Popen(["bash", "-c", script], cwd=tmp_path) as shell:
+        said = wait_for(tmp_path, lambda: "sys_startup" in read(tmp_path / "err") or "Next" in read(tmp_path / "out"))
+        time.sleep(0.2)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(read(tmp_path / "pid")), signal.SIGTERM)
+        shell.wait(20)
+    assert said
+    assert read(tmp_path / "status") == "0\n"
+    assert "Traceback" not in read(tmp_path / "err")
+    assert "Exception ignored" not in read(tmp_path / "err")
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def wait_for(folder: Path, done: Callable[[], bool], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while not done() and not (folder / "status").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return done()
 
 
 async def open_many(server: RunningServer, token: str, count: int) -> list[ClientConnection]:

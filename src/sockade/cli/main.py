@@ -14,6 +14,7 @@ from sockade.cli.check import check
 from sockade.cli.doctor import doctor
 from sockade.cli.init import init
 from sockade.cli.serve import serve
+from sockade.cli.streams import open_standard_streams
 from sockade.cli.version import version
 from sockade.errors import SettingsError, SockadeError, UsageError
 
@@ -42,6 +43,7 @@ app.command()(version)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    open_standard_streams()
     try:
         app(args=arguments, prog_name="sockade")
     except SystemExit as ended:

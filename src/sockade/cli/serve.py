@@ -1,17 +1,22 @@
 """`sockade serve`: run the server."""
 
+import logging
 import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sockade.cli import panel
 from sockade.cli.application import load_application
 from sockade.cli.options import ConfigOption, DataDirOption
+from sockade.cli.streams import discard
 from sockade.configuration import load
+
+if TYPE_CHECKING:
+    from sockade.process import Started
 
 
 def serve(
@@ -33,12 +38,19 @@ def serve(
     log = set_up(settings.log)
     options = _options(config, data_dir)
     try:
-        status = run(
-            settings, served, lambda started: panel.show(started, sys.stdout, command=_command(), options=options)
-        )
+        status = run(settings, served, lambda started: _announce(started, options))
     finally:
         log.close()
     raise typer.Exit(status)
+
+
+def _announce(started: "Started", options: str) -> None:
+    try:
+        panel.show(started, sys.stdout, command=_command(), options=options)
+    except (OSError, UnicodeError) as error:
+        # Nobody reads it, or the disk it goes to is full: no reason not to serve.
+        logging.getLogger("sockade.server").warning("the start panel cannot be shown: %s", error)
+        discard(sys.stdout)
 
 
 def _command() -> str:

@@ -1,0 +1,29 @@
+"""Standard streams that were closed before the start or cannot be written: what is said there is lost, and no more."""
+
+import os
+import sys
+from typing import TextIO
+
+
+def open_standard_streams() -> None:
+    """Open the null device in the place of each standard stream that is closed.
+
+    Python has None there, and the system would give its number to the next file: to a database, in which whatever is
+    said on standard error would then be written.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def discard(stream: TextIO) -> None:
+    """Lose what a stream still holds and is sent: writing it again at the end would fail again."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, stream.fileno())
+    finally:
+        os.close(null)
