@@ -113,6 +113,63 @@ def test_a_server_serves_whatever_becomes_of_its_standard_streams(tmp_path: Path
     assert "Exception ignored" not in read(tmp_path / "err")
 
 
+SLOW_TO_START = """
+import asyncio
+import sys
+import time
+
+import sockade.server
+from sockade import Sockade
+
+app = Sockade()
+
+
+async def provision(self, stack):
+    print("provisioning", flush=True)
+    await asyncio.sleep(60)
+
+
+if sys.argv[-1] == "0":
+    sockade.server.Server.provision = provision
+else:
+    print("importing", flush=True)
+    time.sleep(0.5)
+"""
+
+
+def start_slowly(folder: Path, port: str) -> subprocess.Popen[str]:
+    (folder / "slow_to_start.py").write_text(SLOW_TO_START)
+    words = [sys.executable, "-m", "sockade", "serve", "slow_to_start:app", "--data-dir", "data", "--port", port]
+    return subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("signals", "status"), [([signal.SIGTERM], 0), ([signal.SIGINT], 130), ([signal.SIGINT, signal.SIGINT], 130)]
+)
+def test_a_server_that_is_told_to_stop_while_it_starts_does(tmp_path: Path, signals: list[int], status: int) -> None:
+    with start_slowly(tmp_path, "0") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "provisioning\n"
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.01)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (status, "")
+
+
+def test_a_server_that_is_told_to_read_its_files_again_while_it_starts_goes_on(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    with start_slowly(tmp_path, port) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline().startswith("Sockade    is listening")
+        process.terminate()
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
 def read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 

@@ -25,7 +25,7 @@ from sockade.server import Administration, Server
 from sockade.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from pathlib import Path
 
     from sockade.messaging.application import Sockade
@@ -95,12 +95,14 @@ class Process:
     async def serve(self, announce: Callable[[Started], None]) -> int:
         """Provision, serve until told to stop, and drain; return the exit status."""
         server = self.server
+        self.loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        # Before anything is begun: what asyncio itself does on a second interrupt leaves threads without their loop.
+        self.loop.add_signal_handler(signal.SIGTERM, stop.set)
+        self.loop.add_signal_handler(signal.SIGINT, self.interrupt, stop)
         async with AsyncExitStack() as stack:
-            await server.provision(stack)
-            self.loop = server.loop
-            stop = asyncio.Event()
-            self.loop.add_signal_handler(signal.SIGTERM, stop.set)
-            self.loop.add_signal_handler(signal.SIGINT, self.interrupt, stop)
+            if not await unless(stop, server.provision(stack)):
+                return self.status
             self.loop.add_signal_handler(signal.SIGHUP, server.reloading.hurry)
             server.listen()
             server.audit.record(Event.STARTUP, detail=f"port {server.port}")
@@ -179,6 +181,19 @@ class Process:
         await asyncio.sleep(0)
         server.audit.record(Event.SHUTDOWN)
         server.audit.flush()
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Do some work, and tell whether it was done; where `stop` is set before that, it is cancelled."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        return False
+    working.result()
+    return True
 
 
 async def repeat(chore: Callable[[], Awaitable[None] | None], trouble: str) -> None:

@@ -95,6 +95,7 @@ class Server:
         self.policy = policy_of(settings, self.port, self.application)
         self.weakened = tuple(weakened(settings))
         self.draining = False
+        self.listeners: list[Listener] = []
         self.broker: RoutedBroker | None = None
         self.node: Node | None = None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sockade.cli import main as entry
+from sockade.cli import commands as entry
 from sockade.errors import StartError, StorageError, UsageError
 
 from .conftest import Sockade
@@ -36,6 +36,17 @@ def test_an_error_is_one_sentence_and_a_status(
 
     monkeypatch.setattr(entry, "app", fail)
     assert sockade() == (status, "", told)
+
+
+def test_an_interrupt_before_the_commands_are_imported_is_130(
+    sockade: Sockade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "sockade.cli.commands", Interrupted())
+    assert sockade("version") == (130, "", "")
 
 
 def test_an_interrupt_inside_a_command_is_130(sockade: Sockade, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,50 +1,40 @@
-"""`sockade`: the commands together, and what an error means for the exit status.
+"""`sockade`: what an error means for the exit status.
 
 0 fine; 1 findings; 2 usage; 3 could not start; 130 interrupted. A mistake is told in one sentence on standard error,
 never as a traceback.
 """
 
+import signal
 import sys
 
-import typer
-
-from sockade.cli import cert, token, user
-from sockade.cli.bench import bench
-from sockade.cli.check import check
-from sockade.cli.doctor import doctor
-from sockade.cli.init import init
-from sockade.cli.serve import serve
 from sockade.cli.streams import open_standard_streams
-from sockade.cli.version import version
 from sockade.errors import SettingsError, SockadeError, UsageError
 
 USAGE = 2
 NOT_STARTED = 3
 INTERRUPTED = 130
 
-app = typer.Typer(
-    name="sockade",
-    help="A secure-by-default real-time server.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command()(serve)
-app.command()(init)
-app.command()(check)
-app.add_typer(user.app)
-app.add_typer(token.app)
-app.add_typer(cert.app)
-app.command()(doctor)
-app.command()(bench)
-app.command()(version)
-
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit status."""
-    open_standard_streams()
+    """Run a command and return its exit status; without `arguments` those of the process, which then ends."""
+    status = _run(arguments)
+    if status == INTERRUPTED and arguments is None:
+        # A second Ctrl-C would end the process as if nobody had heard the first.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return status
+
+
+def _run(arguments: list[str] | None) -> int:
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        open_standard_streams()
+        if words[:1] == ["serve"]:
+            # It asks a server to read its files again; one that is starting reads them anyway. Not SIG_IGN, which
+            # programs started by application code would inherit.
+            signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+        # They take a moment to import, in which an interrupt is to be one like any other.
+        from sockade.cli.commands import app
+
         app(args=arguments, prog_name="sockade")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0

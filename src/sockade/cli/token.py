@@ -5,7 +5,7 @@ import json
 import sys
 from base64 import urlsafe_b64decode
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,7 +29,9 @@ from sockade.identity.sessions import Sessions
 from sockade.identity.stores import RevocationKind, SessionKind, User
 from sockade.identity.tokens import AccessTokens
 from sockade.settings import Settings
-from sockade.storage.database import Database
+
+if TYPE_CHECKING:
+    from sockade.storage.database import Database
 
 app = typer.Typer(
     name="token",
@@ -150,7 +152,7 @@ async def _issue_for_channel(settings: Settings, name: str, channel: str) -> dic
     return {"user": user.name, "channel": channel, "token": token.reveal(), "expires_in": seconds}
 
 
-async def _user(database: Database, name: str) -> User:
+async def _user(database: "Database", name: str) -> User:
     user = await database.users.get(name)
     if user is None or user.disabled_at is not None:
         raise UsageError("There is no such user: sockade user list." if user is None else "The user is disabled.")
