@@ -118,6 +118,15 @@ def test_check_of_unknown_keys_tells_the_rest_as_well(sockade: Sockade) -> None:
     assert (status, len(out.splitlines())) == (1, 2)
 
 
+@pytest.mark.parametrize("command", ["check", "doctor", "serve"])
+def test_what_settings_hold_does_not_command_the_terminal(sockade: Sockade, command: str) -> None:
+    Path("sockade.toml").write_text('[server]\nhost = "a\\u001b[2Jb\\u202e"\n')
+    status, out, err = sockade(command)
+    assert status in (1, 3)
+    assert r"a\x1b[2Jb\u202e" in out + err
+    assert "\x1b" not in out + err
+
+
 def test_check_in_json(sockade: Sockade) -> None:
     Path("own.toml").write_text("[limits]\nheaders = 65\n")
     status, out, _ = sockade("check", "--json", "--config", "own.toml")

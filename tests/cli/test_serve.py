@@ -78,6 +78,14 @@ def test_panel_never_has_more_than_12_lines() -> None:
     assert "sockade check shows all" in text
 
 
+def test_panel_shows_no_character_that_commands_the_terminal() -> None:
+    for stream in (io.StringIO(), Terminal()):
+        text = shown(Started(data_dir=Path("a\x1b]0;b\x07"), weakened=("a\x9b2J",)), stream)
+        assert "\x1b]" not in text
+        assert "\x9b" not in text
+        assert r"a\x1b]0;b\x07" in text
+
+
 def test_panel_is_plain_where_there_is_no_terminal() -> None:
     assert "\x1b" not in shown(Started())
 
@@ -134,6 +142,7 @@ def test_application_is_found_in_the_working_directory(module: Any) -> None:
         ("import surely_not_installed", "broken_one:app", "needs surely_not_installed, which is not installed"),
         ("x =", "broken_one:app", "cannot be imported: SyntaxError: invalid syntax"),
         ("\nraise ValueError('one\\ntwo')", "broken_one:app", "ValueError: one ("),
+        ("\nimport sys; sys.exit(5)", "broken_one:app", "cannot be imported: SystemExit: 5 ("),
         ("assert False", "broken_one:app", "cannot be imported: AssertionError ("),
         ("from sockade import *\n\nSockade().endpoint('no')", "broken_one:app", "imported: endpoint path 'no' must"),
         ("from sockade import *\n\nSockade().endpoint('no')", "broken_one:app", "broken_one.py, line 3)"),

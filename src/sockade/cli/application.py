@@ -49,11 +49,11 @@ def _module(name: str) -> ModuleType:
         if name == missing or name.startswith(f"{missing}."):
             raise UsageError(f"There is no module {missing} in {folder} or among the installed packages.") from None
         raise UsageError(f"The module {name} needs {missing}, which is not installed.") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # SystemExit would end this program without a word, and as if it were ours
         raise UsageError(f"The module {name} cannot be imported: {_told(error)}.") from error
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     text = str(error).splitlines()[0] if str(error) else ""
     if not isinstance(error, UsageError):  # whose sentences stand by themselves
         text = f"{type(error).__name__}: {text}".rstrip(": ")

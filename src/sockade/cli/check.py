@@ -5,6 +5,7 @@ import json
 import typer
 
 from sockade.cli.options import ConfigOption, DataDirOption, JsonOption
+from sockade.cli.streams import printable
 from sockade.configuration import judge
 from sockade.exposure import weakened
 
@@ -24,8 +25,8 @@ def check(config: ConfigOption = None, data_dir: DataDirOption = None, as_json: 
 
 def _tell(found: list[str], weak: list[str]) -> None:
     for sentence in found:
-        typer.echo(f"problem   {sentence}")
+        typer.echo(f"problem   {printable(sentence)}")
     for sentence in weak:
-        typer.echo(f"weakened  {sentence}")
+        typer.echo(f"weakened  {printable(sentence)}")
     if not found:
         typer.echo("The settings are fine.")

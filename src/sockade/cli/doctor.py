@@ -18,6 +18,7 @@ from typing import Literal
 import typer
 
 from sockade.cli.options import ConfigOption, DataDirOption, settings_from
+from sockade.cli.streams import printable
 from sockade.doors.certificates import RENEW_BEFORE, describe, local_pair, look_at_local_pair
 from sockade.doors.descriptors import OWN, shortage
 from sockade.doors.ports import bind
@@ -47,7 +48,7 @@ def doctor(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
     """Look at this machine; exit status 1 if something keeps the server from working."""
     found = list(examine(settings_from(config, data_dir), time.time()))
     for finding in found:
-        typer.echo(f"{finding.state:<8} {finding.what:<12} {finding.text}")
+        typer.echo(f"{finding.state:<8} {finding.what:<12} {printable(finding.text)}")
     raise typer.Exit(1 if any(finding.state == "problem" for finding in found) else 0)
 
 

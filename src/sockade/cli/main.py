@@ -7,7 +7,7 @@ never as a traceback.
 import signal
 import sys
 
-from sockade.cli.streams import open_standard_streams
+from sockade.cli.streams import open_standard_streams, printable
 from sockade.errors import SettingsError, SockadeError, UsageError
 
 USAGE = 2
@@ -53,5 +53,5 @@ def _run(arguments: list[str] | None) -> int:
 
 def _tell(status: int, *sentences: str) -> int:
     for sentence in sentences:
-        print(f"sockade: {sentence}", file=sys.stderr)  # noqa: T201
+        print(f"sockade: {printable(sentence)}", file=sys.stderr)  # noqa: T201
     return status

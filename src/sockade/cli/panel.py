@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from sockade.cli.streams import printable
+
 if TYPE_CHECKING:
     from sockade.process import Started
 
@@ -20,7 +22,7 @@ def show(started: "Started", stream: TextIO, *, command: str = "sockade", option
 
     `command` is what runs Sockade from here; `options` lead its commands to the same data.
     """
-    rows = panel(started, command, options)
+    rows = [(label, printable(text)) for label, text in panel(started, command, options)]
     if stream.isatty():
         console = Console(file=stream, highlight=False)
         for label, text in rows:

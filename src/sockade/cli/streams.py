@@ -1,8 +1,10 @@
-"""Standard streams that were closed before the start or cannot be written: what is said there is lost, and no more."""
+"""Standard streams: those that were closed before the start or cannot be written, and what may be written there."""
 
 import os
 import sys
 from typing import TextIO
+
+from sockade.telemetry.escape import escape
 
 
 def open_standard_streams() -> None:
@@ -18,6 +20,11 @@ def open_standard_streams() -> None:
                 os.dup2(handle, number)
                 os.close(handle)
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def printable(text: str) -> str:
+    """Return a text in which no character commands the terminal: what settings and files hold may be anybody's."""
+    return escape(text, len(text))
 
 
 def discard(stream: TextIO) -> None:
