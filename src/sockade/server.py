@@ -154,6 +154,7 @@ class Server:
         disk = SqliteBroker(self.settings.server.data_dir, self.clock)
         self.broker = RoutedBroker(disk, MemoryBroker(self.clock), application.channels.is_durable)
         self.node = Node(self.broker, application.channels, self.clock, application.listeners)
+        self.authority.on_revoke(self.node.end_revoked)
         await self.node.start()
         stack.push_async_callback(self.broker.close)
         services = Services(

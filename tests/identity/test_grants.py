@@ -101,8 +101,14 @@ async def test_neither_kind_of_token_passes_for_the_other(here: World) -> None:
 
 async def test_what_is_revoked_grants_nothing(here: World) -> None:
     token = Secret(here.authority.subscription_token("ana", "room:a"))
+    granted = await here.authority.grant(token, "ana", "room:a")
+    assert isinstance(granted, Grant)
+    told: list[bool] = []
+    here.authority.on_revoke(lambda: told.append(granted.holds()))
     here.clock.step(2)
+    assert granted.holds()
     await here.authority.revoke_before(here.clock.wall(), "ana")
+    assert told[-1:] == [False]
     assert reason(await here.authority.grant(token, "ana", "room:a")) == "revoked"
     here.clock.step(2)
     again = Secret(here.authority.subscription_token("ana", "room:a"))

@@ -550,3 +550,18 @@ async def test_what_others_hear_has_no_field_that_the_type_has_not(house: House)
     card = {"text": "hi", "role": "admin", "inner": {"text": "ho", "from": "admin"}}
     assert await ada.ask("publish", channel="loose", data=card) == {"publish": {}}
     assert [one["pub"]["data"] for one in bob.pushes("pub")] == [{"text": "hi", "inner": {"text": "ho", "inner": None}}]
+
+
+async def test_a_subscription_whose_token_is_revoked_ends(house: House) -> None:
+    ada, bob = await house.enter(), await house.enter("bob")
+    held = {"ada": True, "bob": True}
+    grant(house, "ada", "closed:a", holds=lambda: held["ada"])
+    grant(house, "bob", "closed:a", holds=lambda: held["bob"])
+    for talk in (ada, bob):
+        await talk.ask("subscribe", channel="closed:a", token="good")
+    held["ada"] = False
+    assert (await ada.ask("publish", channel="closed:a", data=1))["error"]["code"] == 103
+    house.node.end_revoked()
+    await house.room.turn()
+    assert [one["unsubscribe"]["code"] for one in ada.pushes("unsubscribe")] == [2501]
+    assert not bob.pushes("unsubscribe")

@@ -197,8 +197,8 @@ CHANNELS: tuple[Row, ...] = (
     (
         "the end of a subscription token",
         "messaging/node.py",
-        "self.lose(subscription, UnsubscribeCode.EXPIRED)",
-        "pass",
+        "subscription.ends_at <= now:\n                self.lose(",
+        "subscription.ends_at <= now:\n                print(",
         f"{SUBSCRIBING} -k ends_with_its_token",
     ),
     (

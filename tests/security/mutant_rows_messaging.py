@@ -201,6 +201,20 @@ ROWS: tuple[Row, ...] = (
         "tests/messaging/test_history.py -k one_connect",
     ),
     (
+        "a subscription token that is revoked",
+        "messaging/node.py",
+        "subscription.held is None and not subscription.grant.holds()",
+        "False",
+        f"{SUBSCRIBING} -k token_is_revoked",
+    ),
+    (
+        "a revoked subscription token at a command",
+        "messaging/subscribing.py",
+        "client.node.clock.monotonic() and subscription.grant.holds()",
+        "client.node.clock.monotonic()",
+        f"{SUBSCRIBING} -k token_is_revoked",
+    ),
+    (
         "a connection that is silent",
         "messaging/control.py",
         "known = self._clients(user, client)",

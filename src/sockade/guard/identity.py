@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SessionId = NewType("SessionId", str)
 """The public id of a session. It names the session in logs and lists and opens nothing."""
@@ -81,3 +84,5 @@ class Grant:
     expires_at: float
     info: bytes | None = None
     """JSON that others are shown beside the user in this channel."""
+    holds: Callable[[], bool] = field(default=lambda: True, compare=False, repr=False)
+    """Tells whether the token was not revoked meanwhile."""

@@ -164,7 +164,7 @@ class Authority:
             return Refuse(Reason.TOKEN_INVALID, "a subscription token for another user or channel")
         if self._revocations.covers(proof):
             return Refuse(Reason.REVOKED, "the subscription token was revoked")
-        return grant
+        return replace(grant, holds=lambda: not self._revocations.covers(proof))
 
     def subscription_token(
         self, user: str, channel: str, seconds: float | None = None, info: bytes | None = None
@@ -179,6 +179,10 @@ class Authority:
     def on_end(self, callback: Callable[[frozenset[SessionId]], None]) -> None:
         """Have `callback` called when sessions end, so that their connections are closed. It must not raise."""
         self._endings.on_end(callback)
+
+    def on_revoke(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when tokens were revoked, so that what they granted is ended. It must not raise."""
+        self._revocations.on_revoke(callback)
 
     def on_renew(self, callback: Callable[[Identity], None]) -> None:
         """Have `callback` called with the identity of each renewed session: its rights of now, and its new end.

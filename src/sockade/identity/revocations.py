@@ -15,6 +15,8 @@ from sockade.identity.names import folded
 from sockade.identity.stores import Revocation, RevocationKind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sockade.clock import Clock
     from sockade.guard.identity import Identity, SessionId
     from sockade.identity.stores import RevocationStore
@@ -47,6 +49,11 @@ class Revocations:
         self._known: dict[tuple[RevocationKind, str], Revocation] = {}
         self._known_until = -float("inf")
         self._shown: dict[str, Proof] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_revoke(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when something was revoked, here or elsewhere. It must not raise."""
+        self._listeners.append(callback)
 
     async def revoke(
         self, kind: RevocationKind, subject: str, *, before: float, reason: str
@@ -99,4 +106,6 @@ class Revocations:
         hit = {token: proof.identity.session for token, proof in self._shown.items() if self.covers(proof)}
         for token in hit:
             del self._shown[token]
+        for callback in self._listeners:
+            callback()
         return frozenset(session for session in hit.values() if session is not None)

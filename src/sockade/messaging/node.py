@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sockade.clock import Clock
+    from sockade.guard.identity import Grant
     from sockade.messaging.broker import Broker
     from sockade.messaging.channels import Channels, Match
     from sockade.messaging.client import Client
@@ -63,8 +64,10 @@ class Subscription:
     info: ClientInfo
     by_server: bool = False
     """The server subscribed the connection, which did not ask."""
+    grant: Grant | None = None
+    """What it rests on, where that is a subscription token."""
     ends_at: float = math.inf
-    """When it ends unless the subscription token behind it is renewed, in monotonic seconds."""
+    """When it ends unless that token is renewed, in monotonic seconds."""
     position: Position | None = None
     """Where the subscriber stands; None where the channel keeps no history."""
     held: list[tuple[Publication, Position]] | None = field(default_factory=list)
@@ -244,6 +247,13 @@ class Node:
         elif what is Step.GAP:
             lost.append(member)
         return what is Step.NEXT
+
+    def end_revoked(self) -> None:
+        """End the subscriptions whose tokens were revoked."""
+        everyone = [one for members in self.members.values() for one in members.subscriptions.values()]
+        for subscription in everyone:
+            if subscription.grant is not None and subscription.held is None and not subscription.grant.holds():
+                self.lose(subscription, UnsubscribeCode.EXPIRED)
 
     def lose(self, subscription: Subscription, code: UnsubscribeCode) -> None:
         """End a subscription from the server's side; from 2500 on the client subscribes again by itself."""

@@ -55,7 +55,7 @@ async def subscribe(client: Client, body: commands.Subscribe) -> replies.Subscri
         data = await ask_application(client, match)
         subscription = Subscription(client.connection, match, info_of(client.connection.identity, client, grant))
         if grant is not None:
-            subscription.ends_at = monotonic_end(client, grant)
+            subscription.grant, subscription.ends_at = grant, monotonic_end(client, grant)
         async with client.entering:
             if is_subscribed(client, match.name):
                 return replies.error(ErrorCode.ALREADY_SUBSCRIBED)
@@ -195,7 +195,7 @@ async def refresh(client: Client, body: commands.SubRefresh) -> replies.Result |
         return replies.error(ErrorCode.TOKEN_EXPIRED if expired else ErrorCode.PERMISSION_DENIED)
     if subscription.ended:  # meanwhile
         return replies.error(ErrorCode.PERMISSION_DENIED)
-    subscription.ends_at = monotonic_end(client, grant)
+    subscription.grant, subscription.ends_at = grant, monotonic_end(client, grant)
     client.node.end_later(subscription)
     return replies.RefreshResult(expires=True, ttl=ttl_of(client, subscription))
 
@@ -204,8 +204,8 @@ def may_stay(client: Client, subscription: Subscription) -> bool:
     """Tell whether a subscription still has what it rests on: a token that lasts, the server's word, or a right."""
     if subscription.by_server:
         return True
-    if subscription.ends_at != math.inf:
-        return subscription.ends_at > client.node.clock.monotonic()
+    if subscription.grant is not None:
+        return subscription.ends_at > client.node.clock.monotonic() and subscription.grant.holds()
     return subscription.match.may_subscribe(client.connection.identity)
 
 
