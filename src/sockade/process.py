@@ -130,7 +130,8 @@ class Process:
         """Return what the operator is told."""
         server = self.server
         link = None
-        if server.pages and await server.authority.needs_first_link():
+        # The store is asked in any case: its connections are open before there is anybody who would wait for them.
+        if await server.authority.needs_first_link() and server.pages:
             secret, _ = await server.authority.create_link(role="admin")
             link = f"{server.url}/#link={secret.reveal()}"
         limits = server.settings.limits
