@@ -100,8 +100,11 @@ def test_a_channel_is_refused_if_a_right_would_not_be_asked_as_it_was_meant(
         ({"on_open": lambda self, connection: None}, "on_open .* is awaited: write it with async def"),
         ({"onOpen": endpoint_callback}, "has onOpen, which nothing calls: did you mean on_open"),
         ({"on_message": "x"}, "on_message of .* cannot be called"),
-        ({"on_open": functools.partial(hook, None, name="a")}, None),
-        ({"on_open": functools.partial(plain_hook, None, name="a")}, "on_open .* is awaited: write it with async def"),
+        ({"on_open": staticmethod(functools.partial(hook, None, name="a"))}, None),
+        (
+            {"on_open": staticmethod(functools.partial(plain_hook, None, name="a"))},
+            "on_open .* is awaited: write it with async def",
+        ),
         ({"on_open": endpoint_callback, "on_closed": endpoint_callback}, "did you mean on_close"),
         ({"on_open": endpoint_callback, "may_subscribe": right}, "nothing asks; there are on_open, on_message"),
     ],
