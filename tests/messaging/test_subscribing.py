@@ -120,7 +120,7 @@ async def house(app: Sockade, room: Room, asked: Asked) -> House:
     app.channel("slow", messages_per_second=1, message_burst=2)(Open)
     app.channel("news", history=History(5, 60))(Open)
     app.channel("loose")(Loose)
-    app.channel("asked", presence=True)(asked)
+    app.channel("asked", presence=True, join_leave=True)(asked)
     app.channel("masked", history=History(5, 60), presence=True)(Masked)
     house = House(app, room)
     await house.node.start()
@@ -565,3 +565,17 @@ async def test_a_subscription_whose_token_is_revoked_ends(house: House) -> None:
     await house.room.turn()
     assert [one["unsubscribe"]["code"] for one in ada.pushes("unsubscribe")] == [2501]
     assert not bob.pushes("unsubscribe")
+
+
+async def test_nobody_is_told_of_who_left_before_they_came(house: House, asked: Asked) -> None:
+    ada, bob = await house.enter(), await house.enter("bob")
+    asked.go_on.set()
+    await bob.ask("subscribe", channel="asked")
+    asked.go_on.clear()
+    await ada.send('{"id":9,"subscribe":{"channel":"asked"}}')
+    house.control.disconnect("ada")
+    asked.go_on.set()
+    await house.room.turn()
+    ada.transport.finish()
+    await house.room.turn()
+    assert not [one for kind in ("join", "leave") for one in bob.pushes(kind) if one[kind]["info"]["user"] == "ada"]

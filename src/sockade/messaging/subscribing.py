@@ -61,8 +61,8 @@ async def subscribe(client: Client, body: commands.Subscribe) -> replies.Subscri
                 return replies.error(ErrorCode.ALREADY_SUBSCRIBED)
             with held_back(client, subscription):
                 history = await read_missed(client, match, body)
-                # All this took its time, in which the right may have been lost.
-                if client.asking != match.name or not may_stay(client, subscription):
+                # All this took its time, in which the connection may have ended, and the right may have been lost.
+                if not client.connection.is_open or client.asking != match.name or not may_stay(client, subscription):
                     return replies.error(ErrorCode.PERMISSION_DENIED)
                 result = join(client, subscription, history, body, data)
     finally:
