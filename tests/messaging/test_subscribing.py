@@ -579,3 +579,10 @@ async def test_nobody_is_told_of_who_left_before_they_came(house: House, asked: 
     ada.transport.finish()
     await house.room.turn()
     assert not [one for kind in ("join", "leave") for one in bob.pushes(kind) if one[kind]["info"]["user"] == "ada"]
+
+
+async def test_the_application_is_not_asked_about_who_may_not_hear_a_channel(house: House, asked: Asked) -> None:
+    ada = await house.enter()
+    asked.open = False
+    # Its hook would wait, and so would the answer.
+    assert (await ada.ask("subscribe", channel="asked"))["error"]["code"] == 103

@@ -122,7 +122,7 @@ CHANNELS: tuple[Row, ...] = (
         "messaging/subscribing.py",
         "elif match is not None and match.may_subscribe(identity):",
         "elif match is not None:",
-        f"{CLIENT} -k forbidden",
+        f"{SUBSCRIBING} -k not_asked_about",
     ),
     (
         "a personal channel",
