@@ -83,7 +83,7 @@ ROWS: tuple[Row, ...] = (
     ),
     (
         "a pattern that backtracks",
-        "messaging/handlers.py",
+        "messaging/shapes.py",
         "        case StrType(pattern=str(pattern)):",
         "        case StrType(pattern=str(pattern)) if False:",
         f"{HANDLERS} -k for_ever",
@@ -220,12 +220,5 @@ ROWS: tuple[Row, ...] = (
         "known = self._clients(user, client)",
         "known = self.clients(user, client)",
         f"{CONTROL} -k not_said",
-    ),
-    (
-        "an idempotency key",
-        "messaging/control.py",
-        '        check_text("an idempotency key", key)\n',
-        "",
-        f"{CONTROL} -k refused_before",
     ),
 )

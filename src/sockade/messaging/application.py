@@ -13,7 +13,8 @@ from sockade.guard.rates import Rate
 from sockade.messaging.channel_protocol import PATH as CHANNELS
 from sockade.messaging.channels import Channels, declared_by
 from sockade.messaging.endpoint import Endpoint, Procedure, read_schema
-from sockade.messaging.handlers import Call, annotation, check, check_type, methods
+from sockade.messaging.handlers import Call, annotation, check, methods
+from sockade.messaging.shapes import check_type
 from sockade.messaging.types import History
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Sockade:
             UsageError: the path is malformed or taken, no callback is defined or one cannot be called, both `message`
                 and `schema` are given, or the schema cannot be read or is refused.
         """
-        self._must_not_run()
+        self._refuse_late_declarations()
         if not isinstance(path, str):
             raise UsageError('an endpoint is declared with its path: write @app.endpoint("/")')
         if path == CHANNELS:
@@ -142,7 +143,7 @@ class Sockade:
             UsageError: the pattern is malformed or taken, an argument is not one of those above, or a method is
                 misspelt or cannot be called.
         """
-        self._must_not_run()
+        self._refuse_late_declarations()
         if not isinstance(pattern, str):
             raise UsageError('a channel is declared with its pattern: write @app.channel("room:{name}")')
         if not isinstance(history, History | None):
@@ -184,7 +185,7 @@ class Sockade:
             UsageError: the name is taken, or the function cannot be called so.
         """
 
-        self._must_not_run()
+        self._refuse_late_declarations()
         if not isinstance(name, str):
             raise UsageError('a procedure is declared with its name: write @app.rpc("name")')
 
@@ -209,7 +210,7 @@ class Sockade:
             UsageError: somebody listens to it already, or the function cannot be called so.
         """
 
-        self._must_not_run()
+        self._refuse_late_declarations()
         if not isinstance(channel, str):
             raise UsageError('a channel is listened to by its name: write @app.listen("news")')
         if "{" in channel:
@@ -230,7 +231,7 @@ class Sockade:
         Raises:
             UsageError: something takes them already, or the function cannot be called so.
         """
-        self._must_not_run()
+        self._refuse_late_declarations()
         if self.send_handler is not None:
             raise UsageError("there is something that takes messages already")
         check("what takes messages", function, ANSWER)
@@ -309,7 +310,7 @@ class Sockade:
         self._control = control
         self._grants = grants
 
-    def _must_not_run(self) -> None:
+    def _refuse_late_declarations(self) -> None:
         """Refuse what is declared too late."""
         if self._complete:
             raise UsageError("the server runs: whatever there is must be declared before")

@@ -18,7 +18,8 @@ from sockade.guard.rates import Allowances, Rate
 from sockade.guard.rights import EVERYONE, OWNER, USER_VARIABLE, has_any
 from sockade.messaging.broker import Keep
 from sockade.messaging.endpoint import read_schema
-from sockade.messaging.handlers import Call, is_exact, message_type, methods
+from sockade.messaging.handlers import Call, message_type, methods
+from sockade.messaging.shapes import is_exact
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
