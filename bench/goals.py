@@ -33,12 +33,12 @@ def to_floor(work: str) -> Callable[[Results], Figure | None]:
     return lambda results: results.ratio(work, "sockade", "floor")
 
 
-def growth(results: Results, unit: str = "") -> Figure | None:
-    """How the cost of a delivery grows from the fewest subscribers to the most, within each turn.
+def grown(results: Results, unit: str = "", server: str = "sockade") -> Figure | None:
+    """How the cost of a server's delivery grows from the fewest subscribers to the most, within each turn.
 
     `unit` names the server whose delivery, to as many and in the same turn, is what the cost is counted in.
     """
-    rows = results.select("many", "sockade")
+    rows = results.select("many", server)
     few, most = (pick((row["clients"] for row in rows), default=0) for pick in (min, max))
     units = {(row["clients"], *moment(row)): value(row, "cpu_us") for row in results.select("many", unit)}
     costs: dict[tuple[int, ...], float] = {}
@@ -78,12 +78,12 @@ GOALS = (
         1.3,
         lambda results: results.ratio("publish-durable", "sockade", "sockade", to_work="publish-memory"),
     ),
-    Goal("growth", "a delivery at the most subscribers, to one at 100", 1.2, growth),
+    Goal("growth", "a delivery at the most subscribers, to one at 100", 1.2, grown),
     Goal(
         "growth-to-floor",
         "the same in deliveries of the floor to as many, which grow too",
         1.2,
-        lambda results: growth(results, "floor"),
+        lambda results: grown(results, "floor"),
     ),
     Goal("guard", "the guard's share of an echo", 20, guard_share, "%"),
     Goal(

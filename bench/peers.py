@@ -136,15 +136,18 @@ LARGE_BUFFERS = sockade("sockade large buffers", "read_buffer_bytes = 17000\nwri
 UNGUARDED = sockade("sockade message checks off", program=[SERVERS / "unguarded.py"])
 STRICT_SOCKADE = sockade("sockade default rates", config=STRICT)
 
+# Its `publish` reaches the sender as well.
+UWEBSOCKETS = python("uWebSockets", "socketify_server.py", "socketify", to_sender=1)
+PICOWS = python("picows", "picows_server.py")
+WS = Peer("ws", script("node", "ws_server.cjs"), install.node_packages, note="Node",
+          environment={"NODE_PATH": str(install.NODE_MODULES)})  # fmt: skip
 PLAIN = [
     FLOOR,
     PROTOTYPE,
     SOCKADE,
-    # Its `publish` reaches the sender as well.
-    python("uWebSockets", "socketify_server.py", "socketify", to_sender=1),
-    python("picows", "picows_server.py"),
-    Peer("ws", script("node", "ws_server.cjs"), install.node_packages, note="Node",
-         environment={"NODE_PATH": str(install.NODE_MODULES)}),
+    UWEBSOCKETS,
+    PICOWS,
+    WS,
     Peer("socket.io", script("node", "socketio_server.cjs"), install.node_packages, note="Node",
          paths=SOCKET_IO, options={"dialect": "socketio"}, environment={"NODE_PATH": str(install.NODE_MODULES)}),
     python("websockets", "websockets_server.py"),

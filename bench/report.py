@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench import peers, profiler, work
-from bench.goals import GOALS
+from bench.goals import GOALS, grown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,16 +126,19 @@ def loops(results: Results) -> Table:
 def many(results: Results) -> Table:
     """What a delivery costs with ever more subscribers, and what they cost in silence."""
     rows = []
-    for server in (peers.FLOOR.name, peers.SOCKADE.name):
-        for clients in dict.fromkeys(row["clients"] for row in results.select("many", server)):
+    for server in (one.name for one in (peers.FLOOR, peers.SOCKADE, *work.BESIDE)):
+        numbers = list(dict.fromkeys(row["clients"] for row in results.select("many", server)))
+        for clients in numbers:
+            more = spread(grown(results, server=server)) if clients == max(numbers) else ""
             cpu, kib = (results.figure("many", server, name, clients=clients) for name in ("cpu_us", "kib"))
             # A turn has few messages to so many: what is exceeded by one in a hundred is the longest of all turns.
             p99 = results.figure("many", server, "p99_us", max, clients=clients)
-            rows.append([server, thousands(clients), spread(cpu), ms(p99), number(kib), ""])
+            rows.append([server, thousands(clients), spread(cpu), more, ms(p99), number(kib), ""])
         if rest := results.figure("rest", server, "rest_percent"):
             clients = results.select("rest", server)[0]["clients"]
-            rows.append([server, thousands(clients), "at rest", "", "", f"{spread(rest)} %"])
-    head = ["server", "subscribers", "CPU a delivery, µs", "p99 until all have it, ms", "KiB a connection", "core"]
+            rows.append([server, thousands(clients), "at rest", "", "", "", f"{spread(rest)} %"])
+    took = ["CPU a delivery, µs", "to the fewest", "p99 until all have it, ms"]
+    head = ["server", "subscribers", *took, "KiB a connection", "core"]
     return Table("many", "From few to many subscribers", head, rows)
 
 

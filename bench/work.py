@@ -45,6 +45,7 @@ class Work:
 
 
 LOOPS = [peers.ASYNCIO, peers.UVLOOP]
+BESIDE = [peers.UWEBSOCKETS, peers.PICOWS, peers.WS]
 BY_SIZE = [peers.FLOOR, peers.SOCKADE, peers.LARGE_BUFFERS]
 ON_CHANNELS = [peers.SOCKADE_CHANNELS, peers.CENTRIFUGO]
 PUBLISH = {"clients": PUBLISHERS, "depth": IN_FLIGHT}
@@ -90,7 +91,11 @@ def idle(bench: Bench) -> None:
 
 
 def many(bench: Bench) -> None:
-    """Few and many subscribers, each number on a process of its own; then silence of the most, with pings alone."""
+    """Few and many subscribers, each number on a process of its own; then silence of the most, with pings alone.
+
+    Of other servers the fewest and the most, each server by itself: a driver answers pings in its turns alone, and
+    those who wait for too long are closed.
+    """
     most = bench.options.many
     words = {"work": "fanout", "path": "/", "addresses": 8, "seconds": MANY_SECONDS}
     tasks = [
@@ -102,6 +107,9 @@ def many(bench: Bench) -> None:
     for number in range(MANY_ROUNDS):
         say(f"round {number + 1} of {MANY_ROUNDS}: many")
         bench.in_turn(tasks, number, fresh=True)
+        for peer in BESIDE:
+            ends = [Task("many", peer, {**words, "clients": clients}) for clients in (min(STEPS[0], most), most)]
+            bench.in_turn(ends, number, fresh=True)
 
 
 def flood(bench: Bench) -> None:

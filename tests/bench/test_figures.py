@@ -111,7 +111,19 @@ def test_growth_is_taken_within_each_turn() -> None:
 def test_what_is_exceeded_by_one_in_a_hundred_is_the_longest_of_all_turns_where_a_turn_has_few() -> None:
     results = Results()
     results.rows = [row("many", "sockade", 0, turn=turn, p99_us=p99) for turn, p99 in enumerate((100, 300, 200))]
-    assert report.many(results).rows[0][3] == "0.30"
+    assert report.many(results).rows[0][4] == "0.30"
+
+
+def test_how_each_server_s_delivery_grows_stands_behind_its_most_subscribers() -> None:
+    results = Results()
+    for server, most in (("floor", 18), ("sockade", 17), ("uWebSockets", 16)):
+        results.rows += [row("many", server, 0, cpu, clients=clients) for clients, cpu in ((100, 10), (10_000, most))]
+    rows = report.many(results).rows
+    assert [(one[0], one[1], one[3]) for one in rows if one[3]] == [
+        ("floor", "10,000", "1.80"),
+        ("sockade", "10,000", "1.70"),
+        ("uWebSockets", "10,000", "1.60"),
+    ]
 
 
 def test_every_goal_has_a_figure_in_full_results() -> None:
