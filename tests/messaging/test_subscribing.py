@@ -344,6 +344,29 @@ async def test_a_subscriber_below_the_top_of_its_stream_is_found(house: House) -
     assert ada.pushes("unsubscribe")[0]["unsubscribe"]["code"] == 2500
 
 
+@pytest.mark.parametrize("how", ["gap", "below the top"])
+async def test_who_missed_something_that_the_server_subscribed_them_to_connects_again(house: House, how: str) -> None:
+    """SDKs never again hear what they did not ask for once they are told that it ended, whatever the code."""
+    ada = await house.enter()
+    await house.control.subscribe("ada", "news")
+    name = "mine:ada" if how == "gap" else "news"
+    epoch = (await house.broker.history(name)).top.epoch
+    if how == "gap":
+        house.node.deliver(name, Publication(2, b"2", 0.0), Position(2, epoch))
+    else:
+        await house.control.publish(name, b"1")
+        house.node.members[name].subscriptions[ada.transport.connection].position = Position(0, epoch)
+        house.room.clock.step(POSITION_CHECK_SECONDS)
+        await house.sweep()
+        house.room.clock.step(1)
+        await house.sweep()
+    await house.room.turn()
+    assert (ada.closed, ada.pushes("unsubscribe")) == (DisconnectCode.INSUFFICIENT_STATE, [])
+    ada.transport.finish()
+    await house.room.turn()
+    assert not house.node.members
+
+
 async def test_what_is_on_its_way_when_the_top_is_looked_at_is_not_missed(house: House) -> None:
     ada = await house.enter()
     await ada.ask("subscribe", channel="news")

@@ -221,4 +221,11 @@ ROWS: tuple[Row, ...] = (
         "known = self.clients(user, client)",
         f"{CONTROL} -k not_said",
     ),
+    (
+        "a gap in what the server subscribed to",
+        "messaging/node.py",
+        "if subscription.by_server and client is not None:",
+        "if False:",
+        f"{SUBSCRIBING} -k connects_again",
+    ),
 )

@@ -1,8 +1,8 @@
 """The channels of this process: who hears what, who is present, and delivery of what the broker calls back.
 
 A publication is encoded and framed once, and the same bytes go to every subscriber. Each subscriber knows its
-position in a stream; whatever does not continue it is dropped when it is old, and ends the subscription with
-"insufficient state" when something is missing.
+position in a stream; whatever does not continue it is dropped when it is old, and ends the subscription, or the
+connection where the server subscribed it, with "insufficient state" when something is missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sockade.messaging.broker import Draft, Position, Publication, Published
 from sockade.messaging.callbacks import FAILURES
 from sockade.messaging.frames import frame
 from sockade.messaging.recovery import Step, step
-from sockade.protocol.replies import ClientInfo, Pub, UnsubscribeCode, encode_push
+from sockade.protocol.replies import ClientInfo, DisconnectCode, Pub, UnsubscribeCode, encode_push
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -225,7 +225,7 @@ class Node:
             elif self._continues(member, position, lost) and member.connection.is_open:
                 member.connection.queue(data)
         for member in lost:
-            self.lose(member, UnsubscribeCode.INSUFFICIENT_STATE)
+            self.begin_anew(member)
 
     def _tell(self, listener: Callable[[Any, str], None], publication: Publication) -> None:
         info = msgspec.json.decode(publication.info, type=ClientInfo) if publication.info is not None else None
@@ -263,6 +263,15 @@ class Node:
             del client.subscriptions[name]
         push = encode_push("unsubscribe", {"code": int(code), "reason": code.text}, name)
         subscription.connection.send(push.decode())
+
+    def begin_anew(self, subscription: Subscription) -> None:
+        """Let a subscriber who missed something come back with its position."""
+        client = subscription.connection.client
+        if subscription.by_server and client is not None:
+            # SDKs subscribe again to what they asked for themselves; of anything else they would hear no more.
+            client.disconnect(DisconnectCode.INSUFFICIENT_STATE)
+        else:
+            self.lose(subscription, UnsubscribeCode.INSUFFICIENT_STATE)
 
     # What is due, once a second.
 
@@ -309,7 +318,7 @@ class Node:
                 at = member.position
                 if at is not None and (at.epoch != top.epoch or at.offset < top.offset):
                     logger.warning("a subscriber of %r stood at %d of %d", name, at.offset, top.offset)
-                    self.lose(member, UnsubscribeCode.INSUFFICIENT_STATE)
+                    self.begin_anew(member)
 
 
 def hold(member: Subscription, publication: Publication, position: Position) -> None:
