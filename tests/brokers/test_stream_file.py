@@ -11,8 +11,8 @@ from sockade.brokers import stream_file
 from sockade.brokers.schema import open_file
 from sockade.brokers.stream_file import CHECKPOINT_BYTES, PURGE_SECONDS, StreamFile
 from sockade.brokers.works import Append, Begin
-from sockade.clock import SteppedClock
-from sockade.messaging.broker import LOOK_SECONDS, Draft, Keep, Position
+from sockade.messaging.broker import IDEMPOTENCY_SECONDS, LOOK_SECONDS, Draft, Keep, Position
+from tests.contracts.clocks import SetClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ class House:
     """A file, and its clock."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock = SteppedClock()
+        self.clock = SetClock()
         self.connection = open_file(folder / "channels.db")
         self.file = StreamFile(self.connection, self.clock)
 
@@ -34,8 +34,8 @@ class House:
         self.file.commit([*begins])
         return [begin.result for begin in begins]
 
-    def publish(self, *channels: str) -> list[Position]:
-        appends = [Append(channel, Draft(b"1", self.clock.wall()), KEEP, "") for channel in channels]
+    def publish(self, *channels: str, key: str = "") -> list[Position]:
+        appends = [Append(channel, Draft(b"1", self.clock.wall()), KEEP, key) for channel in channels]
         self.file.commit([*appends])
         return [append.result.position for append in appends]
 
@@ -98,3 +98,31 @@ def test_the_writer_knows_some_streams_and_reads_the_others_again(
         house.publish(f"room {number}")
         assert len(house.file._streams) <= 10
     assert house.publish(*names) == [Position(2, position.epoch) for position in first]
+
+
+@pytest.mark.parametrize("seconds", [86_400, -86_400])
+def test_what_is_over_is_forgotten_whatever_the_clock_is_set_to(house: House, seconds: float) -> None:
+    house.look("early")
+    house.clock.step(LOOK_SECONDS - PURGE_SECONDS)
+    house.look("late")
+    house.clock.set_by = seconds
+    house.clock.step(PURGE_SECONDS)
+    house.file.purge()
+    assert list(house.file._epochs) == ["late"]
+    house.clock.step(LOOK_SECONDS)
+    house.file.purge()
+    assert not house.file._epochs
+
+
+@pytest.mark.parametrize("seconds", [86_400, -86_400])
+def test_keys_go_along_with_a_clock_that_is_set(house: House, seconds: float) -> None:
+    (first,) = house.publish("news", key="k")
+    house.clock.set_by = seconds
+    house.clock.step(PURGE_SECONDS)
+    house.file.purge()
+    assert house.publish("news", key="k") == [first]
+    house.file = StreamFile(house.connection, house.clock)  # the next process, by the right clock
+    house.clock.step(IDEMPOTENCY_SECONDS - PURGE_SECONDS - 1)
+    assert house.publish("news", key="k") == [first]
+    house.clock.step(1)
+    assert house.publish("news", key="k") == [Position(2, first.epoch)]

@@ -11,7 +11,6 @@ import pytest
 from sockade.brokers.memory import MemoryBroker
 from sockade.brokers.routed import RoutedBroker
 from sockade.brokers.sqlite import SqliteBroker
-from sockade.clock import SteppedClock
 from sockade.errors import StorageError
 from sockade.messaging.broker import (
     IDEMPOTENCY_SECONDS,
@@ -25,6 +24,7 @@ from sockade.messaging.broker import (
     Publication,
 )
 from sockade.messaging.recovery import NotRecovered, recover
+from tests.contracts.clocks import SetClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ KEEP = Keep(size=3, seconds=60)
 class Bench:
     """A broker, its clock, and what it delivered."""
 
-    def __init__(self, broker: Broker, clock: SteppedClock) -> None:
+    def __init__(self, broker: Broker, clock: SetClock) -> None:
         self.broker = broker
         self.clock = clock
         self.delivered: list[tuple[str, int, bytes]] = []
@@ -53,7 +53,7 @@ class Bench:
         return [one.data.decode() for one in history.publications]
 
 
-def make(kind: str, folder: Path, clock: SteppedClock) -> Broker:
+def make(kind: str, folder: Path, clock: SetClock) -> Broker:
     match kind:
         case "memory":
             return MemoryBroker(clock)
@@ -65,7 +65,7 @@ def make(kind: str, folder: Path, clock: SteppedClock) -> Broker:
 
 @pytest.fixture(params=["memory", "sqlite", "routed"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    clock = SteppedClock()
+    clock = SetClock()
     broker = make(request.param, tmp_path, clock)
     bench = Bench(broker, clock)
     await broker.start(bench.deliver)
@@ -265,3 +265,29 @@ async def test_publications_carry_what_they_were_given(bench: Bench) -> None:
     await bench.broker.publish("news", draft, KEEP)
     (found,) = (await bench.broker.history("news")).publications
     assert found == Publication(1, b'"x"', draft.time, b'{"user":"ada"}', b'{"a":"b"}')
+
+
+@pytest.mark.parametrize("seconds", [3_600, -3_600, META_SECONDS, -META_SECONDS])
+async def test_a_clock_that_is_set_makes_nothing_last_longer_or_less(bench: Bench, seconds: float) -> None:
+    """Case 46. Only what is kept is over by the time of day, which its publisher and its readers go by."""
+    seen = (await bench.broker.history("news")).top
+    short = (await bench.broker.history("other")).top
+    await bench.publish("plain", "plain", None, key="k")
+    bench.clock.set_by = seconds
+    assert (await bench.broker.history("news")).top == seen
+    assert (await bench.publish("plain", "plain", None, key="k"), len(bench.delivered)) == (Position(0, ""), 1)
+    bench.clock.step(LOOK_SECONDS - 1)
+    assert await bench.publish("a", key="k") == Position(1, seen.epoch)
+    bench.clock.step(IDEMPOTENCY_SECONDS - LOOK_SECONDS + 1)
+    await bench.publish("plain", "plain", None, key="k")
+    assert len(bench.delivered) == 3
+    assert (await bench.broker.history("other")).top.epoch != short.epoch
+
+
+async def test_no_epoch_of_a_stream_that_is_over_comes_back(bench: Bench) -> None:
+    seen = (await bench.broker.history("news")).top
+    assert await bench.publish("a") == Position(1, seen.epoch)
+    bench.clock.set_by = 2 * META_SECONDS
+    bench.clock.step(1)
+    assert (await bench.broker.history("news")).top != Position(0, seen.epoch)
+    assert (await bench.publish("b")) != Position(1, seen.epoch)

@@ -7,6 +7,8 @@ HANDLERS = "tests/messaging/test_handlers.py"
 SUBSCRIBING = "tests/messaging/test_subscribing.py"
 CONTROL = "tests/messaging/test_control.py"
 CLIENT = "tests/messaging/test_client.py"
+STREAM_FILE = "tests/brokers/test_stream_file.py"
+BROKER = "tests/contracts/test_broker.py"
 
 Row = tuple[str, str, str, str, str]
 
@@ -227,5 +229,47 @@ ROWS: tuple[Row, ...] = (
         "if subscription.by_server and client is not None:",
         "if False:",
         f"{SUBSCRIBING} -k connects_again",
+    ),
+    (
+        "looks while the clock is set",
+        "brokers/stream_file.py",
+        "(epoch, batch.monotonic + LOOK_SECONDS)",
+        "(epoch, batch.now + LOOK_SECONDS)",
+        f"{BROKER} -k clock_that_is_set",
+    ),
+    (
+        "keys while the clock is set",
+        "brokers/stream_file.py",
+        "(channel, key, batch.monotonic + self._ahead),",
+        "(channel, key, batch.now),",
+        f"{BROKER} -k clock_that_is_set",
+    ),
+    (
+        "keys after the clock was set",
+        "brokers/stream_file.py",
+        "            if abs(set_by) >= SET_SECONDS:\n                self.connection",
+        "            if False:\n                self.connection",
+        f"{STREAM_FILE} -k go_along",
+    ),
+    (
+        "purges while the clock is set",
+        "brokers/stream_file.py",
+        "self._purge_at = monotonic + PURGE_SECONDS",
+        "self._purge_at = now + PURGE_SECONDS",
+        f"{STREAM_FILE} -k whatever_the_clock",
+    ),
+    (
+        "epochs of what has begun",
+        "brokers/stream_file.py",
+        "            self._epochs.pop(channel, None)\n",
+        "            pass\n",
+        f"{BROKER} -k comes_back",
+    ),
+    (
+        "looks and keys in memory while the clock is set",
+        "brokers/memory.py",
+        "        now = self._clock.monotonic()\n        if key and",
+        "        now = self._clock.wall()\n        if key and",
+        f"{BROKER} -k clock_that_is_set",
     ),
 )

@@ -50,13 +50,12 @@ class Stream:
         self.start = 0
         """The place of the oldest that was not dropped; an eighth at most lies before it."""
         self.until = now
-        """When all of it is forgotten."""
+        """When all of it is forgotten, in monotonic seconds; its publications are over by POSIX time, as on a disk."""
 
-    def append(self, publication: Publication, keep: Keep) -> None:
+    def append(self, publication: Publication, keep: Keep, now: float) -> None:
         """Add a publication, and drop what is over the size."""
-        end = publication.time + keep.seconds
-        self.kept.append((end, publication))
-        until = end + META_SECONDS
+        self.kept.append((publication.time + keep.seconds, publication))
+        until = now + keep.seconds + META_SECONDS
         if until > self.until:
             self.until = until
         place = len(self.kept) - keep.size
@@ -101,6 +100,7 @@ class MemoryBroker:
         self._deliver: Deliver = ignore
         self._streams: dict[str, Stream] = {}
         self._keys: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
+        """Until when each is known, in monotonic seconds; the next to be over comes first."""
         self._timer: asyncio.TimerHandle | None = None
         self._unswept: list[str] = []
         self._portion = 0
@@ -121,7 +121,7 @@ class MemoryBroker:
         return Promise(self._publish(channel, draft, keep, key))
 
     def _publish(self, channel: str, draft: Draft, keep: Keep | None, key: str) -> Published:
-        now = self._clock.wall()
+        now = self._clock.monotonic()
         if key and (before := self._recall(channel, key, now)) is not None:
             return Published(before, repeated=True)
         if keep is None:
@@ -132,7 +132,7 @@ class MemoryBroker:
             position = Position(stream.top, stream.epoch)
         publication = Publication(position.offset, draft.data, draft.time, draft.info, draft.tags)
         if keep is not None:
-            stream.append(publication, keep)
+            stream.append(publication, keep, now)
         if key:
             self._keys[channel, key] = (now + IDEMPOTENCY_SECONDS, position)
         self._deliver(channel, publication, position)
@@ -147,12 +147,12 @@ class MemoryBroker:
         budget: int = HISTORY_BYTES,
         reverse: bool = False,
     ) -> History:
-        now = self._clock.wall()
+        time, now = self._clock.wall(), self._clock.monotonic()
         stream = self._stream(channel, now)
         if stream.top == 0:
             stream.until = now + LOOK_SECONDS
-        stream.drop_over(now)
-        found = page(stream.read(since, now, reverse=reverse), limit, budget)
+        stream.drop_over(time)
+        found = page(stream.read(since, time, reverse=reverse), limit, budget)
         return History(found, Position(stream.top, stream.epoch))
 
     async def remove_history(self, channel: str) -> None:
@@ -180,7 +180,7 @@ class MemoryBroker:
 
     def sweep(self) -> None:
         """Forget what is over: keys in the order they came, and what the next few streams keep."""
-        now = self._clock.wall()
+        time, now = self._clock.wall(), self._clock.monotonic()
         while self._keys:
             oldest = next(iter(self._keys))
             if self._keys[oldest][0] > now:
@@ -193,7 +193,7 @@ class MemoryBroker:
             stream = self._streams.get(name)
             if stream is None:
                 continue
-            stream.drop_over(now)
+            stream.drop_over(time)
             if stream.until <= now:
                 del self._streams[name]
         del self._unswept[-self._portion :]

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     """SQL, and its values."""
 
 PURGE_SECONDS = 60.0
+SET_SECONDS = 1.0
+"""By how much the clock must have been set for keys to go along; what keeps it right sets it by less."""
 STREAMS = 10_000
 """Streams that the writer knows by heart. All of them are in the file, and are read again when they are needed."""
 TRIM = 128
@@ -75,6 +77,8 @@ class Batch:
     """What one transaction has to write in the end."""
 
     now: float
+    """POSIX seconds."""
+    monotonic: float
     changed: dict[str, Stream] = field(default_factory=dict)
     kept: dict[str, list[Kept]] = field(default_factory=dict)
     """By channel, the newest last."""
@@ -91,12 +95,14 @@ class StreamFile:
         self._clock = clock
         self._streams: dict[str, Stream] = {}
         self._epochs: dict[str, tuple[str, float]] = {}
-        """Of streams that were looked at before anything was published in them, and until when they are kept.
+        """Of streams that were looked at and in which nothing was published yet, and until when they are kept.
 
         They are in the file between two processes alone: a look would cost a commit, and leave a row for each name
         that a client thinks of. A failed commit takes nothing of this back, for who looked was told.
         """
-        self._purge_at = clock.wall() + PURGE_SECONDS
+        self._purge_at = clock.monotonic() + PURGE_SECONDS
+        self._ahead = clock.wall() - clock.monotonic()
+        """What makes POSIX seconds of monotonic ones, for keys: they outlive the process, and a clock that is set."""
         self._log_bytes = 0
 
     def commit(self, works: list[Work[Any]]) -> None:
@@ -106,7 +112,7 @@ class StreamFile:
             sqlite3.Error: none of it happened, and `mend` comes next.
         """
         try:
-            batch = Batch(self._clock.wall())
+            batch = Batch(self._clock.wall(), self._clock.monotonic())
             for work in works:
                 if isinstance(work, Append):
                     work.result = self._append(batch, work)
@@ -122,6 +128,8 @@ class StreamFile:
             raise
         if batch.statements:
             self._log_bytes += batch.size + COMMIT_BYTES
+        for channel in batch.changed:
+            self._epochs.pop(channel, None)
         if len(self._streams) > STREAMS:
             self._streams.clear()
 
@@ -131,9 +139,9 @@ class StreamFile:
         Raises:
             sqlite3.Error: they stay in the file.
         """
-        now = self._clock.wall()
-        rows = self.connection.execute("SELECT channel, epoch FROM streams WHERE top = 0 AND until > ?", (now,))
-        found = {channel: (epoch, now + LOOK_SECONDS) for channel, epoch in rows}
+        until = self._clock.monotonic() + LOOK_SECONDS
+        query = "SELECT channel, epoch FROM streams WHERE top = 0 AND until > ?"
+        found = {channel: (epoch, until) for channel, epoch in self.connection.execute(query, (self._clock.wall(),))}
         self.connection.execute("DELETE FROM streams WHERE top = 0")
         self._epochs |= found
 
@@ -143,12 +151,12 @@ class StreamFile:
         Raises:
             sqlite3.Error: none of them is there.
         """
-        now = self._clock.wall()
-        rows = [(channel, epoch, now + META_SECONDS) for channel, (epoch, until) in self._epochs.items() if until > now]
+        now, end = self._clock.monotonic(), self._clock.wall() + META_SECONDS
+        rows = [(channel, epoch, end) for channel, (epoch, until) in self._epochs.items() if until > now]
         if rows:
             self.connection.execute("BEGIN IMMEDIATE")
-            # Some of them have publications by now, and a row.
-            self.connection.executemany("INSERT OR IGNORE INTO streams VALUES (?, ?, 0, ?, 0)", rows)
+            # A stream that is over has its row until it is purged.
+            self.connection.executemany("INSERT OR REPLACE INTO streams VALUES (?, ?, 0, ?, 0)", rows)
             self.connection.execute("COMMIT")
 
     def mend(self) -> None:
@@ -165,23 +173,28 @@ class StreamFile:
             raise
 
     def purge(self) -> None:
-        """Once a minute, forget what is over."""
-        now = self._clock.wall()
-        if now < self._purge_at:
+        """Once a minute, forget what is over; keys go along with a clock that was set."""
+        now, monotonic = self._clock.wall(), self._clock.monotonic()
+        if monotonic < self._purge_at:
             return
-        self._purge_at = now + PURGE_SECONDS
+        self._purge_at = monotonic + PURGE_SECONDS
+        set_by = now - monotonic - self._ahead
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             self.connection.execute("DELETE FROM blocks WHERE expires_at <= ?", (now,))
-            self.connection.execute("DELETE FROM keys WHERE until <= ?", (now,))
+            self.connection.execute("DELETE FROM keys WHERE until <= ?", (monotonic + self._ahead,))
+            if abs(set_by) >= SET_SECONDS:
+                self.connection.execute("UPDATE keys SET until = until + ?", (set_by,))
             self.connection.execute("DELETE FROM streams WHERE until <= ?", (now,))
             self.connection.execute("COMMIT")
         except BaseException:
             self._undo()
             raise
+        if abs(set_by) >= SET_SECONDS:
+            self._ahead += set_by
         for channel in [name for name, stream in self._streams.items() if stream.until <= now]:
             del self._streams[channel]
-        for channel in [name for name, (_, until) in self._epochs.items() if until <= now]:
+        for channel in [name for name, (_, until) in self._epochs.items() if until <= monotonic]:
             del self._epochs[channel]
 
     @property
@@ -262,7 +275,7 @@ class StreamFile:
         for start in range(0, len(rows), COLUMNS * ROWS):
             part = rows[start : start + COLUMNS * ROWS]
             batch.statements.append((INSERTS[len(part) // COLUMNS], part))
-        until = batch.now + IDEMPOTENCY_SECONDS
+        until = batch.monotonic + self._ahead + IDEMPOTENCY_SECONDS
         batch.statements += [
             (INSERT_KEY, (*name, position.offset, position.epoch, until)) for name, position in batch.keys.items()
         ]
@@ -282,7 +295,8 @@ class StreamFile:
         if (channel, key) in batch.keys:
             return batch.keys[channel, key]
         row = self.connection.execute(
-            'SELECT "offset", epoch FROM keys WHERE channel = ? AND key = ? AND until > ?', (channel, key, batch.now)
+            'SELECT "offset", epoch FROM keys WHERE channel = ? AND key = ? AND until > ?',
+            (channel, key, batch.monotonic + self._ahead),
         ).fetchone()
         return Position(*row) if row is not None else None
 
@@ -305,13 +319,13 @@ class StreamFile:
         if stream is not None:
             return Position(stream.top, stream.epoch)
         epoch = self._epoch(batch, channel)
-        self._epochs[channel] = (epoch, batch.now + LOOK_SECONDS)
+        self._epochs[channel] = (epoch, batch.monotonic + LOOK_SECONDS)
         return Position(0, epoch)
 
     def _epoch(self, batch: Batch, channel: str) -> str:
         """Return the epoch that was told to who looked at a stream, or a new one."""
         epoch, until = self._epochs.get(channel, ("", 0.0))
-        return epoch if until > batch.now else self._clock.short_id()
+        return epoch if until > batch.monotonic else self._clock.short_id()
 
     def _stream(self, batch: Batch, channel: str) -> Stream:
         """Return a stream; it begins with what is published now, if it has not."""

@@ -19,6 +19,8 @@ What every broker guarantees:
   finds another epoch where nothing had been published: an honest no to its recovery, for what happened under the old
   one is not known any more, though it was nothing. Where the latest publication alone counts nobody looks, and no
   subscriber minds another epoch.
+- **Time.** Publications are over by the time of day, which their publishers and readers go by. Looks and keys last for
+  their seconds, though the clock is set meanwhile.
 - **Order.** Publications of a channel are delivered in the order of their offsets, on every node the same, each at most
   once; a node that missed one sees the gap in the offsets. What one publisher publishes one after the other, waiting
   for each or not, keeps its order. Between channels no order is promised. `publish` returns after its delivery here.
