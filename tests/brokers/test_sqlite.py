@@ -13,13 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sockade.brokers import sqlite
+from sockade.brokers import sqlite, writer
 from sockade.brokers.sqlite import FILE_NAME, SqliteBroker
 from sockade.brokers.stream_file import StreamFile
 from sockade.brokers.works import Append
 from sockade.clock import SteppedClock
 from sockade.errors import StartError, StorageError
-from sockade.messaging.broker import META_SECONDS, Draft, Keep, Position, Publication, Published
+from sockade.messaging.broker import (
+    LOOK_SECONDS,
+    META_SECONDS,
+    Draft,
+    History,
+    Keep,
+    Position,
+    Publication,
+    Published,
+)
 
 if TYPE_CHECKING:
     from sockade.brokers.works import Work
@@ -85,6 +94,33 @@ async def test_a_failing_commit_fails_everyone_in_it_and_delivers_nothing(tmp_pa
     # The offsets of what failed are given anew.
     assert (await publish(broker, "after")).offset == 1
     assert delivered == [b"after"]
+    await broker.close()
+
+
+async def test_a_look_needs_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes while the disk is full hears what is said from then on, and who hears a channel goes on."""
+    monkeypatch.setattr(writer, "MEND_SECONDS", 0.01)
+    clock = SteppedClock()
+    broker = await opened(tmp_path, clock)
+    seen = (await broker.history("news")).top
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as disk:
+        for write in ("_write", "mend"):
+            disk.setattr(StreamFile, write, full)
+        for _ in range(3):
+            asked = await asyncio.gather(
+                publish(broker, "a"), broker.history("news"), broker.history("other"), return_exceptions=True
+            )
+            assert [type(one) for one in asked] == [StorageError, History, History]
+            assert (asked[1].top, "disk is full" in broker.failure) == (seen, True)  # type: ignore[union-attr]
+            clock.step(LOOK_SECONDS - 1)
+    async with asyncio.timeout(20):
+        while broker.failure:
+            await asyncio.sleep(0.01)
+    assert await publish(broker, "b") == Position(1, seen.epoch)
     await broker.close()
 
 

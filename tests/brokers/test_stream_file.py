@@ -126,3 +126,11 @@ def test_keys_go_along_with_a_clock_that_is_set(house: House, seconds: float) ->
     assert house.publish("news", key="k") == [first]
     house.clock.step(1)
     assert house.publish("news", key="k") == [Position(2, first.epoch)]
+
+
+def test_looks_are_forgotten_though_nothing_can_be_purged(house: House) -> None:
+    for number in range(3):
+        house.file.look([Begin(f"{number} {other}") for other in range(100)])
+        house.clock.step(max(LOOK_SECONDS, PURGE_SECONDS))
+    house.file.look([Begin("last")])
+    assert list(house.file._epochs) == ["last"]

@@ -272,4 +272,18 @@ ROWS: tuple[Row, ...] = (
         "        now = self._clock.wall()\n        if key and",
         f"{BROKER} -k clock_that_is_set",
     ),
+    (
+        "looks on a full disk",
+        "brokers/writer.py",
+        "                    if error:\n                        self._look(works)\n",
+        "",
+        "tests/brokers/test_sqlite.py -k no_room",
+    ),
+    (
+        "looks that are over on a full disk",
+        "brokers/stream_file.py",
+        "        if batch.monotonic >= self._forget_at:\n",
+        "        if False:\n",
+        f"{STREAM_FILE} -k nothing_can_be_purged",
+    ),
 )

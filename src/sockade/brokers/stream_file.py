@@ -100,7 +100,7 @@ class StreamFile:
         They are in the file between two processes alone: a look would cost a commit, and leave a row for each name
         that a client thinks of. A failed commit takes nothing of this back, for who looked was told.
         """
-        self._purge_at = clock.monotonic() + PURGE_SECONDS
+        self._purge_at = self._forget_at = clock.monotonic() + PURGE_SECONDS
         self._ahead = clock.wall() - clock.monotonic()
         """What makes POSIX seconds of monotonic ones, for keys: they outlive the process, and a clock that is set."""
         self._log_bytes = 0
@@ -132,6 +132,20 @@ class StreamFile:
             self._epochs.pop(channel, None)
         if len(self._streams) > STREAMS:
             self._streams.clear()
+
+    def look(self, begins: Sequence[Begin]) -> None:
+        """Do looks alone, which write nothing, while nothing can be written.
+
+        Raises:
+            sqlite3.Error: the file cannot be read either.
+        """
+        batch = Batch(self._clock.wall(), self._clock.monotonic())
+        for begin in begins:
+            begin.result = self._begin(batch, begin.channel)
+            begin.stands = True
+        # Where nothing can be written, nothing is purged either.
+        if batch.monotonic >= self._forget_at:
+            self._forget_looks(batch.monotonic)
 
     def take_epochs(self) -> None:
         """Begin with the epochs that the process before left in the file, as if each was looked at now.
@@ -194,7 +208,11 @@ class StreamFile:
             self._ahead += set_by
         for channel in [name for name, stream in self._streams.items() if stream.until <= now]:
             del self._streams[channel]
-        for channel in [name for name, (_, until) in self._epochs.items() if until <= monotonic]:
+        self._forget_looks(monotonic)
+
+    def _forget_looks(self, now: float) -> None:
+        self._forget_at = now + PURGE_SECONDS
+        for channel in [name for name, (_, until) in self._epochs.items() if until <= now]:
             del self._epochs[channel]
 
     @property

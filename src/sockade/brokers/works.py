@@ -42,7 +42,16 @@ class Append(Work[Published]):
 class Begin(Work[Position]):
     """The first look at a stream: where it begins."""
 
-    __slots__ = ()
+    __slots__ = ("stands",)
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(channel)
+        self.stands = False
+        """Whether it came to something although nothing can be written."""
+
+    def answer(self, error: StorageError | None) -> None:
+        """Tell where the stream begins, whatever became of what else was to be done."""
+        super().answer(None if self.stands else error)
 
 
 class Remove(Work[None]):

@@ -1,7 +1,7 @@
 """The thread that writes streams: commits what it is given, and tends the file between commits.
 
-It is either sound or broken. It breaks when a transaction fails, and then refuses everything until `StreamFile.mend`
-has succeeded, which it tries at once, before anyone is answered, and every `MEND_SECONDS` from then on.
+It is either sound or broken. It breaks when a transaction fails, and then writes nothing until `StreamFile.mend` has
+succeeded, which it tries at once, before anyone is answered, and every `MEND_SECONDS` from then on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from sockade.brokers.works import Begin
 from sockade.errors import StorageError
 
 if TYPE_CHECKING:
@@ -66,12 +67,20 @@ class Writer:
             while (works := self._next()) is not None:
                 if works:
                     error = self._broken or self._attempt(functools.partial(self._file.commit, works))
+                    if error:
+                        self._look(works)
                     self._done(works, StorageError(error) if error else None)
                 self._tend()
             if not self._broken:
                 self._attempt(self._file.leave_epochs)
         finally:
             self._file.connection.close()
+
+    def _look(self, works: list[Work[Any]]) -> None:
+        """Let those who only look see where a stream begins: that needs no room on the disk."""
+        # What cannot be read is refused with all else.
+        with contextlib.suppress(Exception):
+            self._file.look([work for work in works if isinstance(work, Begin)])
 
     def _next(self) -> list[Work[Any]] | None:
         """Wait for a batch; an empty one when it is time to try again what failed, or to forget what is over."""
