@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sockade.brokers import blocks
-from sockade.brokers.blocks import BLOCK, BLOCK_BYTES, Kept, divide
+from sockade.brokers.blocks import BLOCK, BLOCK_BYTES, READ_STREAM, Kept, Question, divide, read
 from sockade.brokers.sqlite import FILE_NAME, SqliteBroker
 from sockade.brokers.stream_file import TRIM
 from sockade.clock import SteppedClock
@@ -134,3 +134,18 @@ async def test_what_is_over_the_size_is_not_read_and_goes_with_its_block(house: 
         await house.publish(str(number), Keep(SIZE, 3_600))
     assert min(house.blocks()) > 128
     assert await house.offsets() == list(range(153 + TRIM - SIZE, 153 + TRIM))
+
+
+def test_what_could_not_be_read_is_told_as_it_was(tmp_path: Path) -> None:
+    """SQLite itself ends the transaction where the disk fails, and that it was over was told instead."""
+
+    class Failing(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if sql == READ_STREAM:
+                super().execute("ROLLBACK")
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().execute(sql, *values)
+
+    connection = sqlite3.connect(tmp_path / "x.db", isolation_level=None, factory=Failing)
+    with closing(connection), pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+        read(connection, Question("news", None, -1, 1, reverse=False), 0.0)

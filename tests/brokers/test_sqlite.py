@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sockade.brokers import sqlite, writer
-from sockade.brokers.sqlite import FILE_NAME, SqliteBroker
+from sockade.brokers.sqlite import FILE_NAME, TELL_SECONDS, SqliteBroker
 from sockade.brokers.stream_file import StreamFile
 from sockade.brokers.works import Append
 from sockade.clock import SteppedClock
@@ -132,6 +132,30 @@ async def test_a_bad_value_fails_its_commit_and_the_thread_goes_on(tmp_path: Pat
     with pytest.raises(StorageError):
         await broker.history("\ud800")
     assert (await broker.history("news")).top.offset == 1
+    assert broker.failure == ""
+    await broker.close()
+
+
+async def test_a_history_that_cannot_be_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Clients got error 100 again and again, and neither the log nor `/readyz` knew of it."""
+    clock = SteppedClock()
+    broker = await opened(tmp_path, clock)
+    await publish(broker, "a")
+    other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+    other.execute("UPDATE blocks SET content = x'00'")
+    other.close()
+    for _ in range(3):
+        with pytest.raises(StorageError, match="Error: "):
+            await broker.history("news")
+        assert broker.failure.startswith("they cannot be read: ")
+    assert caplog.text.count("channels cannot be read") == 1
+    await broker.history("other")
+    assert broker.failure == ""
+    clock.step(TELL_SECONDS)
+    with pytest.raises(StorageError):
+        await broker.history("news")
+    assert caplog.text.count("channels cannot be read") == 2
+    clock.step(TELL_SECONDS)
     assert broker.failure == ""
     await broker.close()
 

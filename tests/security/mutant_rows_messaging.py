@@ -286,4 +286,18 @@ ROWS: tuple[Row, ...] = (
         "        if False:\n",
         f"{STREAM_FILE} -k nothing_can_be_purged",
     ),
+    (
+        "telling of what cannot be read",
+        "brokers/sqlite.py",
+        "                self._note(told(error))\n",
+        "                pass\n",
+        "tests/brokers/test_sqlite.py -k is_told",
+    ),
+    (
+        "telling it as it was",
+        "brokers/blocks.py",
+        "        if connection.in_transaction:\n",
+        "        if True:\n",
+        "tests/brokers/test_blocks.py -k as_it_was",
+    ),
 )

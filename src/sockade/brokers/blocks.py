@@ -89,7 +89,9 @@ def read(connection: sqlite3.Connection, question: Question, now: float) -> Hist
             found = page(chain.from_iterable(blocks), limit, budget)
         return History(found, Position(top, epoch))
     finally:
-        connection.execute("COMMIT")
+        # Whatever could not be read may have ended it already.
+        if connection.in_transaction:
+            connection.execute("COMMIT")
 
 
 def _oldest_first(connection: sqlite3.Connection, channel: str, after: int, now: float) -> Blocks:

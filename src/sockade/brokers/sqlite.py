@@ -20,6 +20,8 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from sockade.brokers.blocks import Question, read
 from sockade.brokers.memory import ignore
 from sockade.brokers.schema import open_file, open_reader
@@ -53,6 +55,10 @@ ANSWERS = 16
 """Histories given out in one turn of the loop."""
 QUESTIONS = 32
 """Histories read, and held, before they are given out."""
+UNREADABLE = (sqlite3.Error, msgspec.DecodeError)
+"""What is the file's fault, and not that of who asked."""
+TELL_SECONDS = 10.0
+"""How long that is told, unless something else can be read before: nobody may ask for more."""
 
 
 class SqliteBroker:
@@ -75,10 +81,12 @@ class SqliteBroker:
         self._looking = False
         self._found: deque[tuple[asyncio.Future[Any], History | StorageError | None]] = deque()
         self._questions: queue.SimpleQueue[dict[Question, Answers] | None] = queue.SimpleQueue()
+        self._unread, self._told_until, self._log_at = "", 0.0, 0.0
 
     @property
     def failure(self) -> str:
-        return self._writer.failure if self._writer is not None else ""
+        unread = self._unread if self._clock.monotonic() < self._told_until else ""
+        return (self._writer.failure if self._writer is not None else "") or unread
 
     async def start(self, deliver: Deliver) -> None:
         self._deliver = deliver
@@ -251,9 +259,21 @@ class SqliteBroker:
 
     def _find(self, connection: sqlite3.Connection, question: Question) -> History | StorageError | None:
         try:
-            return read(connection, question, self._clock.wall())
+            found = read(connection, question, self._clock.wall())
         except Exception as error:  # noqa: BLE001 - whatever it was: who asked is told, and the thread goes on
+            if isinstance(error, UNREADABLE):
+                self._note(told(error))
             return StorageError(told(error))
+        self._unread = ""
+        return found
+
+    def _note(self, reason: str) -> None:
+        """Note that something cannot be read; the log says so now and then, for clients ask again and again."""
+        now = self._clock.monotonic()
+        self._unread, self._told_until = f"they cannot be read: {reason}", now + TELL_SECONDS
+        if now >= self._log_at:
+            self._log_at = now + TELL_SECONDS
+            logger.error("channels cannot be read: %s", reason)
 
 
 def settle(future: asyncio.Future[Any], result: object) -> None:

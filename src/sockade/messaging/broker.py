@@ -133,7 +133,7 @@ class Broker(Protocol):
 
     @property
     def failure(self) -> str:
-        """Return why publications cannot be kept at present, for `/readyz`; empty while they can."""
+        """Return why publications cannot be kept or read at present, for `/readyz`; empty while they can."""
         ...
 
     async def start(self, deliver: Deliver) -> None:
