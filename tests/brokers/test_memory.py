@@ -130,3 +130,13 @@ async def test_what_lasts_is_not_swept_and_each_sweep_looks_at_a_few_streams(
         assert len(looked) - before <= 3
     assert {id(one) for one in looked} == {id(one) for one in house.broker._streams.values()}
     assert all(len(one.kept) == 2 for one in looked)
+
+
+async def test_a_key_that_is_used_again_keeps_no_other_from_being_forgotten(house: House) -> None:
+    draft = Draft(b"", house.clock.wall())
+    for key in ("again", "other"):
+        await house.broker.publish("plain", draft, None, key)
+    house.clock.step(IDEMPOTENCY_SECONDS)
+    await house.broker.publish("plain", draft, None, "again")
+    house.broker.sweep()
+    assert list(house.broker._keys) == [("plain", "again")]

@@ -300,4 +300,11 @@ ROWS: tuple[Row, ...] = (
         "        if True:\n",
         "tests/brokers/test_blocks.py -k as_it_was",
     ),
+    (
+        "keys that are used again",
+        "brokers/memory.py",
+        "            self._keys.move_to_end((channel, key))",
+        "            pass",
+        "tests/brokers/test_memory.py -k used_again",
+    ),
 )

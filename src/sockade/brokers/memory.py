@@ -135,6 +135,7 @@ class MemoryBroker:
             stream.append(publication, keep, now)
         if key:
             self._keys[channel, key] = (now + IDEMPOTENCY_SECONDS, position)
+            self._keys.move_to_end((channel, key))  # it may have been there, and over
         self._deliver(channel, publication, position)
         return Published(position)
 
