@@ -291,3 +291,14 @@ async def test_no_epoch_of_a_stream_that_is_over_comes_back(bench: Bench) -> Non
     bench.clock.step(1)
     assert (await bench.broker.history("news")).top != Position(0, seen.epoch)
     assert (await bench.publish("b")) != Position(1, seen.epoch)
+
+
+@pytest.mark.parametrize("keep", [KEEP, None])
+async def test_a_closed_broker_acknowledges_nothing(bench: Bench, keep: Keep | None) -> None:
+    await bench.broker.close()
+    with pytest.raises(StorageError, match="closed"):
+        await bench.publish("a", keep=keep)
+    with pytest.raises(StorageError, match="closed"):
+        await bench.broker.history("news")
+    with pytest.raises(StorageError, match="closed"):
+        await bench.broker.remove_history("news")

@@ -307,4 +307,11 @@ ROWS: tuple[Row, ...] = (
         "            pass",
         "tests/brokers/test_memory.py -k used_again",
     ),
+    (
+        "publishes after the end",
+        "brokers/memory.py",
+        "        if self._closed:\n",
+        "        if False:\n",
+        f"{BROKER} -k acknowledges_nothing",
+    ),
 )

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from sockade.brokers.page import page
+from sockade.errors import StorageError
 from sockade.messaging.broker import (
     HISTORY_BYTES,
     IDEMPOTENCY_SECONDS,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sockade.clock import Clock
     from sockade.messaging.broker import Deliver
 
+CLOSED = "the broker is closed"
 SWEEP_SECONDS = 1.0
 SWEEPS = 60
 """Sweeps in which each stream is looked at once, so that none of them holds the loop for long."""
@@ -104,6 +106,7 @@ class MemoryBroker:
         self._timer: asyncio.TimerHandle | None = None
         self._unswept: list[str] = []
         self._portion = 0
+        self._closed = False
         self.failure = ""
         """Memory does not fail."""
 
@@ -112,12 +115,13 @@ class MemoryBroker:
         self._sweep_later(asyncio.get_running_loop())
 
     async def close(self) -> None:
-        self._deliver = ignore
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
 
     def publish(self, channel: str, draft: Draft, keep: Keep | None, key: str = "") -> Promise[Published]:
         check_names(channel, key)
+        self._check_open()
         return Promise(self._publish(channel, draft, keep, key))
 
     def _publish(self, channel: str, draft: Draft, keep: Keep | None, key: str) -> Published:
@@ -148,6 +152,7 @@ class MemoryBroker:
         budget: int = HISTORY_BYTES,
         reverse: bool = False,
     ) -> History:
+        self._check_open()
         time, now = self._clock.wall(), self._clock.monotonic()
         stream = self._stream(channel, now)
         if stream.top == 0:
@@ -158,9 +163,14 @@ class MemoryBroker:
 
     async def remove_history(self, channel: str) -> None:
         check_names(channel)
+        self._check_open()
         stream = self._streams.get(channel)
         if stream is not None:
             stream.drop_before(len(stream.kept))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StorageError(CLOSED)
 
     def _stream(self, channel: str, now: float) -> Stream:
         stream = self._streams.get(channel)
@@ -201,4 +211,4 @@ class MemoryBroker:
 
 
 def ignore(channel: str, publication: Publication, position: Position) -> None:
-    """Deliver to nobody: before the start and after the end."""
+    """Deliver to nobody: before the start."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from sockade.brokers.blocks import Question, read
-from sockade.brokers.memory import ignore
+from sockade.brokers.memory import CLOSED, ignore
 from sockade.brokers.schema import open_file, open_reader
 from sockade.brokers.stream_file import StreamFile
 from sockade.brokers.works import Append, Begin, Remove, Work
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 FILE_NAME = "channels.db"
 W = TypeVar("W", bound=Work[Any])
 logger = logging.getLogger("sockade.channels")
-CLOSED = "the broker is closed"
 BATCH = 512
 """Publishes in one commit: more would only make the first of them wait."""
 TURNS = 6
