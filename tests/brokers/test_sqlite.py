@@ -74,6 +74,37 @@ async def test_the_epoch_that_a_subscriber_was_told_survives_though_nothing_was_
     await second.close()
 
 
+async def test_a_start_that_is_given_up_leaves_the_epochs_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by SIGTERM."""
+    clock = SteppedClock()
+    first = await opened(tmp_path, clock)
+    seen = (await first.history("news")).top
+    await first.close()
+    opening, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(path: Path) -> None:
+        opening.set()
+        go_on.wait(20)
+        done.set()
+
+    with monkeypatch.context() as disk:
+        disk.setattr(sqlite, "open_reader", slow)
+        starting = asyncio.create_task(SqliteBroker(tmp_path, clock).start(nobody))
+        await asyncio.to_thread(opening.wait, 20)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        go_on.set()
+        await asyncio.to_thread(done.wait, 20)
+    left = open_files()
+    third = await opened(tmp_path, clock)
+    assert await publish(third, "a") == Position(1, seen.epoch)
+    await third.close()
+    assert str(tmp_path / FILE_NAME) not in left
+
+
 async def test_the_file_is_private(tmp_path: Path) -> None:
     broker = await opened(tmp_path)
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600

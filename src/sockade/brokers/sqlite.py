@@ -90,9 +90,13 @@ class SqliteBroker:
     async def start(self, deliver: Deliver) -> None:
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
-        file = await asyncio.to_thread(self._open)
-        reader = await asyncio.to_thread(open_reader, self._path)
-        self._writer = Writer(file, self._reading, self._done)
+        connection = await asyncio.to_thread(open_file, self._path)
+        try:
+            reader = await asyncio.to_thread(open_reader, self._path)
+        except BaseException:
+            connection.close()
+            raise
+        self._writer = Writer(self._take_over(connection, reader), self._reading, self._done)
         self._threads = [
             threading.Thread(target=self._read, args=(reader,), name="channels-read", daemon=True),
             threading.Thread(target=self._writer.run, name="channels-write", daemon=True),
@@ -100,18 +104,21 @@ class SqliteBroker:
         for thread in self._threads:
             thread.start()
 
-    def _open(self) -> StreamFile:
-        """Open the file, and go on with what the process before left in it.
+    def _take_over(self, connection: sqlite3.Connection, reader: sqlite3.Connection) -> StreamFile:
+        """Go on with what the process before left in the file.
+
+        It is done on the loop, and nothing is awaited until the threads run, whose end leaves it to the next process: a
+        start that is given up in between would lose it.
 
         Raises:
-            StartError: it cannot be used.
+            StartError: the file cannot be used.
         """
-        connection = open_file(self._path)
         file = StreamFile(connection, self._clock)
         try:
             file.take_epochs()
         except sqlite3.Error as error:
             connection.close()
+            reader.close()
             raise StartError(f"The channels in {self._path} cannot be opened: {error}.") from error
         return file
 
