@@ -85,6 +85,22 @@ class Loose(Open):
     message = Card
 
 
+class Pack(msgspec.Struct):
+    """A type whose fields have defaults."""
+
+    cards: list[Card]
+    padding: str = "x" * 20
+
+
+class Grown(Open):
+    """A channel in which what is published may become longer than it was said."""
+
+    message = Pack
+
+    async def on_publish(self, connection: Connection, message: Pack) -> Any:
+        return "x" * 70_000 if not message.cards else None
+
+
 class Asked(Open):
     """A channel whose hooks take until they may go on, and whose right may be taken away meanwhile."""
 
@@ -120,6 +136,7 @@ async def house(app: Sockade, room: Room, asked: Asked) -> House:
     app.channel("slow", messages_per_second=1, message_burst=2)(Open)
     app.channel("news", history=History(5, 60))(Open)
     app.channel("loose")(Loose)
+    app.channel("grown")(Grown)
     app.channel("asked", presence=True, join_leave=True)(asked)
     app.channel("masked", history=History(5, 60), presence=True)(Masked)
     house = House(app, room)
@@ -573,6 +590,25 @@ async def test_what_others_hear_has_no_field_that_the_type_has_not(house: House)
     card = {"text": "hi", "role": "admin", "inner": {"text": "ho", "from": "admin"}}
     assert await ada.ask("publish", channel="loose", data=card) == {"publish": {}}
     assert [one["pub"]["data"] for one in bob.pushes("pub")] == [{"text": "hi", "inner": {"text": "ho", "inner": None}}]
+
+
+@pytest.mark.parametrize(
+    ("channel", "data"),
+    [
+        ("news", "[" + ",".join(["1e15"] * 10_000) + "]"),
+        ("grown", '{"cards":[' + ",".join(['{"text":""}'] * 5_000) + "]}"),
+        ("grown", '{"cards":[]}'),
+    ],
+    ids=["numbers", "defaults", "hook"],
+)
+async def test_nobody_hears_more_than_a_message_may_hold(house: House, channel: str, data: str) -> None:
+    """64 KiB became megabytes for each subscriber: more than an outbox takes."""
+    ada, bob = await house.enter(), await house.enter("bob")
+    await bob.ask("subscribe", channel=channel)
+    assert len(data) < house.room.hub.limits.message_bytes
+    found = await ada.send(f'{{"id":9,"publish":{{"channel":"{channel}","data":{data}}}}}')
+    assert [one["error"]["code"] for one in found] == [106]
+    assert bob.pushes("pub") == []
 
 
 async def test_a_subscription_whose_token_is_revoked_ends(house: House) -> None:

@@ -314,4 +314,11 @@ ROWS: tuple[Row, ...] = (
         "        if False:\n",
         f"{BROKER} -k acknowledges_nothing",
     ),
+    (
+        "data that grows",
+        "messaging/publishing.py",
+        "    if len(encoded) > client.connection.hub.limits.message_bytes:\n",
+        "    if False:\n",
+        f"{SUBSCRIBING} -k may_hold",
+    ),
 )

@@ -43,9 +43,13 @@ async def publish(client: Client, command: commands.Command, body: commands.Publ
         return replies.error(ErrorCode.BAD_REQUEST)
     if match.channel.on_publish is not None and not may_still_publish(client, match):
         return replies.error(ErrorCode.PERMISSION_DENIED)
+    encoded = msgspec.json.encode(data)
+    if len(encoded) > client.connection.hub.limits.message_bytes:
+        # A type adds its defaults, and a number can be written shorter than it is told: a few bytes become megabytes.
+        return replies.error(ErrorCode.LIMIT_EXCEEDED)
     subscription = client.subscriptions.get(body.channel)
     info = subscription.info if subscription is not None else info_of(identity, client)
-    client.answer_later(command, client.node.publish(match, msgspec.json.encode(data), info=info))
+    client.answer_later(command, client.node.publish(match, encoded, info=info))
     if client.unanswered >= UNANSWERED:
         await client.wait_for_room()
     return None
