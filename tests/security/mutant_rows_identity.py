@@ -81,6 +81,13 @@ CREDENTIALS: tuple[Row, ...] = (
         PASSWORDS,
     ),
     (
+        "length of a password before it is normalized",
+        "identity/passwords.py",
+        "if len(password.reveal()) > DECOMPOSED * MAX_CHARACTERS:",
+        "if False:",
+        f"{PASSWORDS} -k far_too_long",
+    ),
+    (
         "place of who left",
         "identity/passwords.py",
         "        future.add_done_callback(give_back)\n",
