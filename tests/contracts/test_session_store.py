@@ -32,6 +32,12 @@ async def test_no_session_starts_for_someone_unknown_disabled_or_changed(filled:
     assert await begin(filled, "a1", password_hash="phc") == frozenset()
 
 
+async def test_no_session_starts_with_a_role_that_was_changed(filled: Store) -> None:
+    await filled.users.set_role("ana", "guest", at=NOW)
+    assert await begin(filled, "a1") is None
+    assert await filled.sessions.of_user("ana", now=NOW) == []
+
+
 async def test_the_oldest_live_sessions_give_way(filled: Store) -> None:
     for number in range(4):
         await begin(filled, f"a{number}", at=NOW + number)

@@ -78,6 +78,21 @@ async def test_a_password_that_changes_during_the_sign_in_voids_it(
     assert await here.authority.list_sessions("ana") == []
 
 
+async def test_a_role_that_changes_during_the_sign_in_voids_it(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await here.users.set_role("ana", "admin")
+    verify = Passwords.verify
+
+    async def slow(self: Passwords, password: Secret, stored: str | None) -> bool | Refuse:
+        right = await verify(self, password, stored)
+        await here.users.set_role("ana", "user")
+        return right
+
+    monkeypatch.setattr(Passwords, "verify", slow)
+    assert reason(await here.authority.tokens("ana", PASSWORD, **WHERE)) == "sign_in_failed"
+    monkeypatch.setattr(Passwords, "verify", verify)
+    assert (await here.tokens()).identity.role == "user"
+
+
 async def test_a_sign_in_that_finds_no_place_is_busy(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Case 36."""
 

@@ -194,6 +194,13 @@ STORED: tuple[Row, ...] = (
         SESSION_STORE,
     ),
     (
+        "role changed during the sign-in",
+        "storage/sessions.py",
+        "if row.role != session.role:",
+        "if False:",
+        f"{SESSION_STORE} -k role",
+    ),
+    (
         "disabled user",
         "storage/sessions.py",
         "if row is None or row.disabled_at is not None:",

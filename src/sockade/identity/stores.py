@@ -163,8 +163,9 @@ class SessionStore(Protocol):
         """Keep a new session under the digest of its cookie or of its first refresh token.
 
         The oldest live sessions of the user end in the same step so that at most `per_user` are left, the new one
-        included; they are returned. Where the user is unknown or disabled, or `password_hash` is given and no
-        longer the user's, nothing happens and None is returned: a sign-in that raced a password change is void.
+        included; they are returned. Where the user is unknown or disabled, or the session's role or a `password_hash`
+        that is given is no longer the user's, nothing happens and None is returned: a sign-in that raced such a
+        change is void.
         """
         ...
 

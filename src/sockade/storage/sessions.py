@@ -54,7 +54,7 @@ class SqlSessions:
         per_user: int,
     ) -> frozenset[SessionId] | None:
         async with self._database.writing() as connection:
-            if not await lock_user(connection, session.user, password_hash):
+            if not await lock_user(connection, session, password_hash):
                 return None
             ended = await end_surplus(connection, session, keep=per_user - 1)
             await insert_session(connection, session, cookie)
@@ -135,12 +135,16 @@ class SqlSessions:
         return to_session(row) if row is not None else None
 
 
-async def lock_user(connection: AsyncConnection, name: str, password_hash: str | None) -> bool:
+async def lock_user(connection: AsyncConnection, session: Session, password_hash: str | None) -> bool:
     """Hold the user's row until the end of the transaction; False where a session may not start."""
-    statement = select(users.c.password_hash, users.c.disabled_at).where(users.c.folded == folded(name))
+    columns = (users.c.password_hash, users.c.role, users.c.disabled_at)
+    statement = select(*columns).where(users.c.folded == folded(session.user))
     # PostgreSQL locks the row; SQLite leaves FOR UPDATE out, its writer is alone anyway.
     row = (await connection.execute(statement.with_for_update())).first()
     if row is None or row.disabled_at is not None:
+        return False
+    # What is issued for the session says the role that was read before.
+    if row.role != session.role:
         return False
     return password_hash is None or bool(row.password_hash == password_hash)
 
