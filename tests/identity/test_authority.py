@@ -15,7 +15,7 @@ from sockade.identity.passwords import BUSY, Passwords
 from sockade.identity.revocations import Proof
 from sockade.identity.tickets import Ticket
 from sockade.settings import SessionSettings, Settings
-from tests.identity.world import ORIGIN, PASSWORD, World, bearer, by_cookie, reason, session_of, world
+from tests.identity.world import ORIGIN, PASSWORD, World, bearer, by_cookie, cheap, reason, session_of, world
 
 WHERE = {"address": "192.0.2.1", "user_agent": "test"}
 
@@ -61,6 +61,50 @@ async def test_a_hash_of_other_parameters_is_renewed_at_sign_in(here: World) -> 
     assert "m=8,t=1" in user.password_hash
     assert await verified(here, by_cookie(answer)) == "ana"
     await here.cookie()
+
+
+async def test_a_hash_that_is_renewed_meanwhile_keeps_no_other_sign_in_out(here: World) -> None:
+    old = argon2.PasswordHasher(time_cost=2, memory_cost=16, parallelism=1).hash(PASSWORD.reveal())
+    await here.database.users.set_password("ana", old, at=here.clock.now)
+    answers = await asyncio.gather(*(here.authority.sign_in("ana", PASSWORD, **WHERE) for _ in range(6)))
+    assert [reason(answer) for answer in answers if isinstance(answer, Refuse)] == []
+    assert len(await here.authority.list_sessions("ana")) == 6
+
+
+async def test_a_password_that_changes_while_its_hash_is_renewed_voids_the_sign_in(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = argon2.PasswordHasher(time_cost=2, memory_cost=16, parallelism=1).hash(PASSWORD.reveal())
+    await here.database.users.set_password("ana", old, at=here.clock.now)
+    make = Passwords.hash
+
+    async def slow(self: Passwords, password: Secret) -> str | Refuse:
+        monkeypatch.setattr(Passwords, "hash", make)
+        await here.users.set_password("ana", Secret("another long password"))
+        return await make(self, password)
+
+    monkeypatch.setattr(Passwords, "hash", slow)
+    assert reason(await here.authority.sign_in("ana", PASSWORD, **WHERE)) == "sign_in_failed"
+    assert await here.authority.list_sessions("ana") == []
+
+
+async def test_who_finds_no_place_to_compare_with_a_renewed_hash_is_busy(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, hasher = argon2.PasswordHasher(time_cost=2, memory_cost=16, parallelism=1).hash(PASSWORD.reveal()), cheap()
+    await here.database.users.set_password("ana", old, at=here.clock.now)
+    verify = Passwords.verify
+
+    async def busy(self: Passwords, password: Secret, stored: str | None) -> bool | Refuse:
+        return await verify(self, password, stored) if stored == old else BUSY
+
+    async def slow(self: Passwords, password: Secret) -> str | Refuse:
+        await here.database.users.upgrade_password("ana", old, hasher.hash(password.reveal()))
+        return BUSY
+
+    monkeypatch.setattr(Passwords, "verify", busy)
+    monkeypatch.setattr(Passwords, "hash", slow)
+    assert reason(await here.authority.sign_in("ana", PASSWORD, **WHERE)) == "busy"
 
 
 async def test_a_password_that_changes_during_the_sign_in_voids_it(
