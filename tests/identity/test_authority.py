@@ -12,6 +12,7 @@ from sockade.identity import revocations
 from sockade.identity.authority import SignedIn, Tokens
 from sockade.identity.keys import ServerKeys
 from sockade.identity.passwords import BUSY, Passwords
+from sockade.identity.refresh import A_MINUTE
 from sockade.identity.revocations import Proof
 from sockade.identity.tickets import Ticket
 from sockade.settings import SessionSettings, Settings
@@ -294,6 +295,21 @@ async def test_an_older_token_ends_the_session_even_at_once(here: World) -> None
     assert first.refresh_token is not None
     assert reason(await here.authority.refresh(first.refresh_token)) == "revoked"
     assert await here.authority.list_sessions("ana") == []
+
+
+async def test_who_refreshes_in_a_loop_has_to_wait_and_stays_signed_in(here: World) -> None:
+    tokens = await here.tokens()
+    count = 0
+    while True:
+        assert tokens.refresh_token is not None
+        answer = await here.authority.refresh(tokens.refresh_token)
+        if isinstance(answer, Refuse):
+            break
+        tokens, count = answer, count + 1
+    assert (reason(answer), count) == ("rate_limited", A_MINUTE - 1)  # the first one came with the sign-in
+    assert answer.retry_after is not None
+    here.clock.step(answer.retry_after)
+    assert isinstance(await here.authority.refresh(tokens.refresh_token), Tokens)
 
 
 async def test_refreshing_does_not_extend_the_absolute_limit(here: World) -> None:

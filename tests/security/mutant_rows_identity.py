@@ -215,6 +215,13 @@ STORED: tuple[Row, ...] = (
         f"{USER_STORE} -k 'password_ends or disabling'",
     ),
     (
+        "refresh tokens in a loop",
+        "storage/sessions.py",
+        "                    count_of_minute(at) < a_minute,\n",
+        "",
+        f"{SESSION_STORE} -k a_minute",
+    ),
+    (
         "single use of a link",
         "storage/links.py",
         "sign_in_links.c.used_at.is_(None), ",
