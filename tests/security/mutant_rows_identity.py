@@ -56,6 +56,13 @@ CREDENTIALS: tuple[Row, ...] = (
         "",
         "tests/identity/test_authority.py -k ticket_of_an_ended",
     ),
+    (
+        "token that has two signatures",
+        "identity/issuers.py",
+        '    return token.rpartition(".")[0]\n',
+        "    return token\n",
+        f"{ISSUERS} -k whatever_signature",
+    ),
     ("tickets in all", "identity/tickets.py", "len(self._issued) >= self._limit", "False", TICKETS),
     ("tickets of a session", "identity/tickets.py", "len(mine) >= MAX_PER_SESSION", "False", TICKETS),
     ("session of a ticket", "identity/tickets.py", "if session is None:", "if False:", TICKETS),
