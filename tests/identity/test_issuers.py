@@ -231,6 +231,21 @@ async def test_a_token_ends_whatever_signature_it_is_shown_with(folder: Path) ->
             assert reason(await here.authority.verify(shown(text), origin=None)) == "revoked"
 
 
+async def test_a_revocation_finds_a_token_beside_another_issuers_of_the_same_id(folder: Path) -> None:
+    corp, shop = Signer(), Signer()
+    paths = [private_file(folder / f"keys{n}.json", key_set(one)) for n, one in enumerate((corp, shop))]
+    other = {"issuer": "https://shop.example", "jwks_url": None, "keys_file": paths[1]}
+    settings = settings_of(folder, {"shop": other}, jwks_url=None, keys_file=paths[0])
+    async with world(folder / "data", settings, SteppedClock(now=claims()["iat"])) as here:
+        tokens = corp.token(jti="1"), shop.token(jti="1", iss="https://shop.example")
+        eve, bob = [await here.authority.verify(shown(token), origin=None) for token in tokens]
+        assert isinstance(eve, Identity)
+        assert isinstance(bob, Identity)
+        here.clock.step(1)
+        await here.authority.revoke_before(here.clock.now, eve.user)
+        assert here.ended == [{eve.session}]
+
+
 def test_what_is_weaker_than_the_default_is_named(folder: Path) -> None:
     found = weakened(settings_of(folder, token_type="JWT", token_seconds=3_600))
     assert [sentence.partition(" is ")[0] for sentence in found] == [

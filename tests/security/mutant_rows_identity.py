@@ -63,6 +63,13 @@ CREDENTIALS: tuple[Row, ...] = (
         "    return token\n",
         f"{ISSUERS} -k whatever_signature",
     ),
+    (
+        "token beside another issuer's",
+        "identity/revocations.py",
+        "key = (proof.identity.session, proof.token)",
+        "key = (None, proof.token)",
+        f"{ISSUERS} -k same_id",
+    ),
     ("tickets in all", "identity/tickets.py", "len(self._issued) >= self._limit", "False", TICKETS),
     ("tickets of a session", "identity/tickets.py", "len(mine) >= MAX_PER_SESSION", "False", TICKETS),
     ("session of a ticket", "identity/tickets.py", "if session is None:", "if False:", TICKETS),
