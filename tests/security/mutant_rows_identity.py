@@ -477,9 +477,16 @@ START: tuple[Row, ...] = (
     (
         "secret that is short",
         "exposure/files.py",
-        'if len(content.rstrip(b"\\r\\n")) < HMAC_BYTES:',
+        'if len(content.strip() if is_text else content.rstrip(b"\\r\\n")) < HMAC_BYTES:',
         "if False:",
         ISSUERS,
+    ),
+    (
+        "API key of blanks",
+        "exposure/refused.py",
+        ", is_text=True)",
+        ")",
+        f"{SETTINGS} -k 'api_key and long'",
     ),
     ("two issuers of one name", "exposure/issuers.py", "elif issuer.issuer in taken:", "elif False:", ISSUERS),
     (
