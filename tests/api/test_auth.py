@@ -415,7 +415,8 @@ async def test_administrators_make_links_and_nobody_else(site: Site) -> None:
     assert secret not in str(site.trail.lines)
     signed_in = await site.post("/auth/login", {"link": secret, "username": "bob"}, origin=ORIGIN)
     assert signed_in.json["role"] == "user"
-    refused(await site.post("/auth/links", {"role": "No Role"}, origin=ORIGIN, cookie=admin), 400, "bad_request", site)
+    for role in ("No Role", "user\n"):
+        refused(await site.post("/auth/links", {"role": role}, origin=ORIGIN, cookie=admin), 400, "bad_request", site)
     token = (await site.tokens("root"))["access_token"]
     answer = await site.post("/auth/links", bearer=token)
     assert answer.json["link"].startswith(f"{ORIGIN}/#link=")

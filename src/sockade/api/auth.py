@@ -68,7 +68,7 @@ class TicketFor(Strict, frozen=True):
 class NewLink(Strict, frozen=True):
     """`POST /auth/links`."""
 
-    role: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "user"
+    role: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}\Z")] = "user"
 
 
 def auth_routes(
