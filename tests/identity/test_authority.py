@@ -619,6 +619,27 @@ async def test_a_jump_of_the_wall_clock_loses_no_ending(
     assert here.authority.is_ended(session_of(tokens.identity))
 
 
+@pytest.mark.parametrize("back", [100, 310, 425])
+async def test_a_clock_that_is_set_back_brings_no_session_back(
+    here: World, monkeypatch: pytest.MonkeyPatch, back: float
+) -> None:
+    """Case 46."""
+    monkeypatch.setattr(here.database, "version", lambda: 1)
+    authority = here.again()
+    tokens = await here.tokens()
+    await authority.sign_out(session_of(tokens.identity))
+    for _ in range(40):
+        here.clock.step(10)
+        await authority.poll()
+    assert not authority.is_ended(session_of(tokens.identity))
+    monkeypatch.setattr(SteppedClock, "wall", lambda self: self.now - back)
+    for _ in range(80):
+        await authority.poll()
+        refused = await authority.verify(bearer(tokens), origin=None)
+        assert reason(refused) in ("revoked", "token_expired", "token_invalid")
+        here.clock.step(5)
+
+
 async def test_endings_are_forgotten_when_no_token_can_be_left(here: World) -> None:
     tokens = await here.tokens()
     await here.authority.sign_out(session_of(tokens.identity))

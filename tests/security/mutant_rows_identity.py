@@ -280,7 +280,21 @@ STORED: tuple[Row, ...] = (
     ),
     ("commits of others", "identity/endings.py", "version == self._seen and ", "", f"{AUTHORITY} -k version"),
     ("a store that says nothing", "identity/endings.py", "version is not None and ", "", f"{AUTHORITY} -k version"),
-    ("asked now and then", "identity/endings.py", " and asked_at < self._ask_by:", ":", f"{AUTHORITY} -k version"),
+    (
+        "asked now and then",
+        "identity/endings.py",
+        " and asked_at < self._ask_by and",
+        " and",
+        f"{AUTHORITY} -k version",
+    ),
+    ("a clock that is set back", "identity/endings.py", " and not set_back:", ":", f"{AUTHORITY} -k set_back"),
+    (
+        "endings before a clock that is set back",
+        "identity/endings.py",
+        "now - self._remember if set_back else",
+        "now - OVERLAP_SECONDS if set_back else",
+        f"{AUTHORITY} -k set_back",
+    ),
     (
         "two commits at one time",
         "storage/database.py",
