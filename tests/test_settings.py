@@ -405,6 +405,8 @@ def test_an_api_key_that_is_named_must_be_there_long_and_its_owner_s_alone(tmp_p
     path.write_text("k" * 31 + "\n")
     path.chmod(0o600)
     assert "shorter than 256 bits" in only(settings)
+    path.write_text(f"{'k' * 31:43}\n")  # A key of blanks alone would be none, which every request shows.
+    assert "shorter than 256 bits" in only(settings)
     path.write_text("k" * 43 + "\n")
     assert problems(settings) == []
     path.chmod(0o644)

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from sockade.api.auth import auth_routes
+from sockade.errors import StorageError
 from sockade.guard.identity import Carrier, Credential, Identity, Secret
 from sockade.settings import Settings
 from tests.api.asgi import Answer
@@ -415,7 +416,8 @@ async def test_administrators_make_links_and_nobody_else(site: Site) -> None:
     assert secret not in str(site.trail.lines)
     signed_in = await site.post("/auth/login", {"link": secret, "username": "bob"}, origin=ORIGIN)
     assert signed_in.json["role"] == "user"
-    refused(await site.post("/auth/links", {"role": "No Role"}, origin=ORIGIN, cookie=admin), 400, "bad_request", site)
+    for role in ("No Role", "user\n"):
+        refused(await site.post("/auth/links", {"role": role}, origin=ORIGIN, cookie=admin), 400, "bad_request", site)
     token = (await site.tokens("root"))["access_token"]
     answer = await site.post("/auth/links", bearer=token)
     assert answer.json["link"].startswith(f"{ORIGIN}/#link=")
@@ -431,6 +433,21 @@ async def test_a_failing_store_is_busy_and_never_a_success(site: Site) -> None:
         refused(await site.post(path, origin=ORIGIN, cookie=cookie), 503, "busy", site)
     refused(await site.post("/auth/links", bearer=token["access_token"]), 503, "busy", site)
     assert (await site.call("GET", "/auth/sessions", cookie=cookie)).header("retry-after") == "5"
+
+
+async def test_who_tried_while_the_store_failed_need_not_wait(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failing(*_: object, **__: object) -> None:
+        raise StorageError("disk full")
+
+    with monkeypatch.context() as full:
+        full.setattr(site.world.database.sessions, "start", failing)
+        for _ in range(20):
+            refused(await site.post("/auth/login", SIGN_IN, origin=ORIGIN), 503, "busy", site)
+        wrong = {"username": "ana", "password": "another long password"}
+        for status in (*[401] * 10, 429):  # whose guesses are counted all the same
+            assert (await site.post("/auth/login", wrong, origin=ORIGIN)).status == status
+    site.world.clock.step(60)
+    await site.login()
 
 
 async def test_carriers_that_are_off_are_refused(site: Site) -> None:

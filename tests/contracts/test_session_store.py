@@ -32,6 +32,12 @@ async def test_no_session_starts_for_someone_unknown_disabled_or_changed(filled:
     assert await begin(filled, "a1", password_hash="phc") == frozenset()
 
 
+async def test_no_session_starts_with_a_role_that_was_changed(filled: Store) -> None:
+    await filled.users.set_role("ana", "guest", at=NOW)
+    assert await begin(filled, "a1") is None
+    assert await filled.sessions.of_user("ana", now=NOW) == []
+
+
 async def test_the_oldest_live_sessions_give_way(filled: Store) -> None:
     for number in range(4):
         await begin(filled, f"a{number}", at=NOW + number)
@@ -87,7 +93,7 @@ async def test_activity_moves_forward_only_and_not_after_the_end(filled: Store) 
 async def test_of_rotations_at_once_one_wins_and_the_others_repeat(filled: Store) -> None:
     await begin(filled, "a1")
     answers = await asyncio.gather(
-        *(filled.sessions.rotate("refresh-a1", "second", at=NOW + 1, grace=10) for _ in range(10))
+        *(filled.sessions.rotate("refresh-a1", "second", at=NOW + 1, grace=10, a_minute=20) for _ in range(10))
     )
     outcomes = [outcome for outcome, _ in answers]
     assert outcomes.count(Rotation.ROTATED) == 1
@@ -101,12 +107,29 @@ async def test_of_rotations_at_once_one_wins_and_the_others_repeat(filled: Store
 async def test_a_predecessor_repeats_within_the_grace_and_while_its_successor_is_unused(filled: Store) -> None:
     await begin(filled, "a1")
     rotate = filled.sessions.rotate
-    assert (await rotate("refresh-a1", "second", at=NOW, grace=10))[0] is Rotation.ROTATED
-    assert (await rotate("refresh-a1", "second", at=NOW + 10, grace=10))[0] is Rotation.REPEATED
-    assert (await rotate("refresh-a1", "second", at=NOW + 10.1, grace=10))[0] is Rotation.REUSED
-    assert (await rotate("refresh-a1", "forged", at=NOW + 1, grace=10))[0] is Rotation.REUSED
-    assert (await rotate("second", "third", at=NOW + 1, grace=10))[0] is Rotation.ROTATED
-    assert (await rotate("refresh-a1", "second", at=NOW + 1, grace=10))[0] is Rotation.REUSED
+    assert (await rotate("refresh-a1", "second", at=NOW, grace=10, a_minute=20))[0] is Rotation.ROTATED
+    assert (await rotate("refresh-a1", "second", at=NOW + 10, grace=10, a_minute=20))[0] is Rotation.REPEATED
+    assert (await rotate("refresh-a1", "second", at=NOW + 10.1, grace=10, a_minute=20))[0] is Rotation.REUSED
+    assert (await rotate("refresh-a1", "forged", at=NOW + 1, grace=10, a_minute=20))[0] is Rotation.REUSED
+    assert (await rotate("second", "third", at=NOW + 1, grace=10, a_minute=20))[0] is Rotation.ROTATED
+    assert (await rotate("refresh-a1", "second", at=NOW + 1, grace=10, a_minute=20))[0] is Rotation.REUSED
+
+
+async def test_a_session_gets_so_many_tokens_a_minute(filled: Store) -> None:
+    await begin(filled, "a1")
+    await begin(filled, "a2")
+    rotate = filled.sessions.rotate
+    assert (await rotate("refresh-a1", "second", at=NOW + 1, grace=10, a_minute=3))[0] is Rotation.ROTATED
+    assert (await rotate("second", "third", at=NOW + 2, grace=10, a_minute=3))[0] is Rotation.ROTATED
+    outcome, found = await rotate("third", "fourth", at=NOW + 3, grace=10, a_minute=3)
+    assert outcome is Rotation.TOO_MANY
+    assert found is not None
+    # Nobody else is held up, whoever has a copy is found all the same, and a clock that was set back refuses nobody.
+    assert (await rotate("refresh-a2", "another", at=NOW + 3, grace=10, a_minute=3))[0] is Rotation.ROTATED
+    assert (await rotate("second", "third", at=NOW + 3, grace=10, a_minute=3))[0] is Rotation.REPEATED
+    assert (await rotate("refresh-a1", "second", at=NOW + 3, grace=10, a_minute=3))[0] is Rotation.REUSED
+    assert (await rotate("third", "fourth", at=NOW - 30, grace=10, a_minute=3))[0] is Rotation.ROTATED
+    assert (await rotate("fourth", "fifth", at=NOW + 61.5, grace=10, a_minute=3))[0] is Rotation.ROTATED
 
 
 async def test_a_token_of_no_live_session_is_unknown(filled: Store) -> None:
@@ -116,11 +139,11 @@ async def test_a_token_of_no_live_session_is_unknown(filled: Store) -> None:
     await filled.sessions.end([SessionId("a2")], at=NOW, reason="x")
     await filled.users.disable("bob", at=NOW)
     unknown = (Rotation.UNKNOWN, None)
-    assert await filled.sessions.rotate("refresh-a1", "new", at=NOW + 100, grace=10) == unknown
-    assert await filled.sessions.rotate("refresh-a2", "new", at=NOW, grace=10) == unknown
-    assert await filled.sessions.rotate("refresh-b1", "new", at=NOW, grace=10) == unknown
-    assert await filled.sessions.rotate("nothing", "new", at=NOW, grace=10) == unknown
-    assert (await filled.sessions.rotate("refresh-a1", "new", at=NOW, grace=10))[0] is Rotation.ROTATED
+    assert await filled.sessions.rotate("refresh-a1", "new", at=NOW + 100, grace=10, a_minute=20) == unknown
+    assert await filled.sessions.rotate("refresh-a2", "new", at=NOW, grace=10, a_minute=20) == unknown
+    assert await filled.sessions.rotate("refresh-b1", "new", at=NOW, grace=10, a_minute=20) == unknown
+    assert await filled.sessions.rotate("nothing", "new", at=NOW, grace=10, a_minute=20) == unknown
+    assert (await filled.sessions.rotate("refresh-a1", "new", at=NOW, grace=10, a_minute=20))[0] is Rotation.ROTATED
 
 
 async def test_purging_forgets_only_what_was_over(filled: Store) -> None:

@@ -12,10 +12,11 @@ from sockade.identity import revocations
 from sockade.identity.authority import SignedIn, Tokens
 from sockade.identity.keys import ServerKeys
 from sockade.identity.passwords import BUSY, Passwords
+from sockade.identity.refresh import A_MINUTE
 from sockade.identity.revocations import Proof
 from sockade.identity.tickets import Ticket
 from sockade.settings import SessionSettings, Settings
-from tests.identity.world import ORIGIN, PASSWORD, World, bearer, by_cookie, reason, session_of, world
+from tests.identity.world import ORIGIN, PASSWORD, World, bearer, by_cookie, cheap, reason, session_of, world
 
 WHERE = {"address": "192.0.2.1", "user_agent": "test"}
 
@@ -63,6 +64,50 @@ async def test_a_hash_of_other_parameters_is_renewed_at_sign_in(here: World) -> 
     await here.cookie()
 
 
+async def test_a_hash_that_is_renewed_meanwhile_keeps_no_other_sign_in_out(here: World) -> None:
+    old = argon2.PasswordHasher(time_cost=2, memory_cost=16, parallelism=1).hash(PASSWORD.reveal())
+    await here.database.users.set_password("ana", old, at=here.clock.now)
+    answers = await asyncio.gather(*(here.authority.sign_in("ana", PASSWORD, **WHERE) for _ in range(6)))
+    assert [reason(answer) for answer in answers if isinstance(answer, Refuse)] == []
+    assert len(await here.authority.list_sessions("ana")) == 6
+
+
+async def test_a_password_that_changes_while_its_hash_is_renewed_voids_the_sign_in(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = argon2.PasswordHasher(time_cost=2, memory_cost=16, parallelism=1).hash(PASSWORD.reveal())
+    await here.database.users.set_password("ana", old, at=here.clock.now)
+    make = Passwords.hash
+
+    async def slow(self: Passwords, password: Secret) -> str | Refuse:
+        monkeypatch.setattr(Passwords, "hash", make)
+        await here.users.set_password("ana", Secret("another long password"))
+        return await make(self, password)
+
+    monkeypatch.setattr(Passwords, "hash", slow)
+    assert reason(await here.authority.sign_in("ana", PASSWORD, **WHERE)) == "sign_in_failed"
+    assert await here.authority.list_sessions("ana") == []
+
+
+async def test_who_finds_no_place_to_compare_with_a_renewed_hash_is_busy(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, hasher = argon2.PasswordHasher(time_cost=2, memory_cost=16, parallelism=1).hash(PASSWORD.reveal()), cheap()
+    await here.database.users.set_password("ana", old, at=here.clock.now)
+    verify = Passwords.verify
+
+    async def busy(self: Passwords, password: Secret, stored: str | None) -> bool | Refuse:
+        return await verify(self, password, stored) if stored == old else BUSY
+
+    async def slow(self: Passwords, password: Secret) -> str | Refuse:
+        await here.database.users.upgrade_password("ana", old, hasher.hash(password.reveal()))
+        return BUSY
+
+    monkeypatch.setattr(Passwords, "verify", busy)
+    monkeypatch.setattr(Passwords, "hash", slow)
+    assert reason(await here.authority.sign_in("ana", PASSWORD, **WHERE)) == "busy"
+
+
 async def test_a_password_that_changes_during_the_sign_in_voids_it(
     here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +121,21 @@ async def test_a_password_that_changes_during_the_sign_in_voids_it(
     monkeypatch.setattr(Passwords, "verify", slow)
     assert reason(await here.authority.sign_in("ana", PASSWORD, **WHERE)) == "sign_in_failed"
     assert await here.authority.list_sessions("ana") == []
+
+
+async def test_a_role_that_changes_during_the_sign_in_voids_it(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await here.users.set_role("ana", "admin")
+    verify = Passwords.verify
+
+    async def slow(self: Passwords, password: Secret, stored: str | None) -> bool | Refuse:
+        right = await verify(self, password, stored)
+        await here.users.set_role("ana", "user")
+        return right
+
+    monkeypatch.setattr(Passwords, "verify", slow)
+    assert reason(await here.authority.tokens("ana", PASSWORD, **WHERE)) == "sign_in_failed"
+    monkeypatch.setattr(Passwords, "verify", verify)
+    assert (await here.tokens()).identity.role == "user"
 
 
 async def test_a_sign_in_that_finds_no_place_is_busy(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +295,21 @@ async def test_an_older_token_ends_the_session_even_at_once(here: World) -> None
     assert first.refresh_token is not None
     assert reason(await here.authority.refresh(first.refresh_token)) == "revoked"
     assert await here.authority.list_sessions("ana") == []
+
+
+async def test_who_refreshes_in_a_loop_has_to_wait_and_stays_signed_in(here: World) -> None:
+    tokens = await here.tokens()
+    count = 0
+    while True:
+        assert tokens.refresh_token is not None
+        answer = await here.authority.refresh(tokens.refresh_token)
+        if isinstance(answer, Refuse):
+            break
+        tokens, count = answer, count + 1
+    assert (reason(answer), count) == ("rate_limited", A_MINUTE - 1)  # the first one came with the sign-in
+    assert answer.retry_after is not None
+    here.clock.step(answer.retry_after)
+    assert isinstance(await here.authority.refresh(tokens.refresh_token), Tokens)
 
 
 async def test_refreshing_does_not_extend_the_absolute_limit(here: World) -> None:
@@ -542,6 +617,27 @@ async def test_a_jump_of_the_wall_clock_loses_no_ending(
     monkeypatch.setattr(SteppedClock, "wall", lambda self: self.now + jump)
     await here.authority.poll()
     assert here.authority.is_ended(session_of(tokens.identity))
+
+
+@pytest.mark.parametrize("back", [100, 310, 425])
+async def test_a_clock_that_is_set_back_brings_no_session_back(
+    here: World, monkeypatch: pytest.MonkeyPatch, back: float
+) -> None:
+    """Case 46."""
+    monkeypatch.setattr(here.database, "version", lambda: 1)
+    authority = here.again()
+    tokens = await here.tokens()
+    await authority.sign_out(session_of(tokens.identity))
+    for _ in range(40):
+        here.clock.step(10)
+        await authority.poll()
+    assert not authority.is_ended(session_of(tokens.identity))
+    monkeypatch.setattr(SteppedClock, "wall", lambda self: self.now - back)
+    for _ in range(80):
+        await authority.poll()
+        refused = await authority.verify(bearer(tokens), origin=None)
+        assert reason(refused) in ("revoked", "token_expired", "token_invalid")
+        here.clock.step(5)
 
 
 async def test_endings_are_forgotten_when_no_token_can_be_left(here: World) -> None:

@@ -1,5 +1,7 @@
 """What is set up wrongly is refused at the start; what tokens must be is in `tests/security/test_tokens.py`."""
 
+import base64
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from sockade.clock import SteppedClock
@@ -14,11 +17,11 @@ from sockade.configuration import load
 from sockade.errors import SettingsError, StartError
 from sockade.exposure import problems, weakened
 from sockade.guard.handshake import Refuse
-from sockade.guard.identity import Secret
+from sockade.guard.identity import Carrier, Credential, Identity, Secret
 from sockade.identity.issuers import Issuers
 from sockade.settings import IssuerSettings, ServerSettings, Settings
-from tests.identity.world import reason
-from tests.security.issuer import ISS, Signer, claims, compact, key_set
+from tests.identity.world import reason, session_of, world
+from tests.security.issuer import ISS, Signer, b64, claims, compact, key_set
 
 
 def settings_of(tmp_path: Path, more: dict[str, Any] | None = None, **corp: Any) -> Settings:
@@ -26,6 +29,20 @@ def settings_of(tmp_path: Path, more: dict[str, Any] | None = None, **corp: Any)
     tables = {"corp": IssuerSettings(**{k: v for k, v in (good | corp).items() if v is not None})}
     tables |= {name: IssuerSettings(**(good | table)) for name, table in (more or {}).items()}
     return Settings(server=ServerSettings(data_dir=tmp_path), issuers=tables)
+
+
+ORDER_OF_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""SEC 2 §2.4.2."""
+
+
+def shown(token: str) -> Credential:
+    return Credential(Carrier.BEARER, Secret(token))
+
+
+def signature_numbers(signature: str) -> tuple[bytes, bytes]:
+    """Return r and s of a signature of ES256."""
+    raw = base64.urlsafe_b64decode(signature + "==")
+    return raw[:32], raw[32:]
 
 
 def private_file(path: Path, content: bytes) -> Path:
@@ -194,6 +211,39 @@ async def test_a_header_that_is_none_is_refused(folder: Path) -> None:
         issuer = issuers.of(Secret(token))
         assert issuer is not None
         assert reason(await issuer.prove(token)) == "token_invalid"
+
+
+async def test_a_token_ends_whatever_signature_it_is_shown_with(folder: Path) -> None:
+    key = ECKey.generate_key("P-256")
+    path = private_file(folder / "keys.json", json.dumps({"keys": [key.as_dict(private=False)]}).encode())
+    settings = settings_of(folder, jwks_url=None, keys_file=path)
+    async with world(folder / "data", settings, SteppedClock(now=claims()["iat"])) as here:
+        token = jws.serialize_compact({"alg": "ES256", "typ": "at+jwt"}, json.dumps(claims(jti=None)), key)
+        signed, _, signature = token.rpartition(".")
+        r, s = signature_numbers(signature)
+        # Of every signature (r, s) there is (r, n - s), which whoever has the token can make.
+        other = f"{signed}.{b64(r + (ORDER_OF_P256 - int.from_bytes(s, 'big')).to_bytes(32, 'big'))}"
+        one, two = [await here.authority.verify(shown(text), origin=None) for text in (token, other)]
+        assert isinstance(one, Identity)
+        assert one == two
+        await here.authority.sign_out(session_of(one))
+        for text in (token, other):
+            assert reason(await here.authority.verify(shown(text), origin=None)) == "revoked"
+
+
+async def test_a_revocation_finds_a_token_beside_another_issuers_of_the_same_id(folder: Path) -> None:
+    corp, shop = Signer(), Signer()
+    paths = [private_file(folder / f"keys{n}.json", key_set(one)) for n, one in enumerate((corp, shop))]
+    other = {"issuer": "https://shop.example", "jwks_url": None, "keys_file": paths[1]}
+    settings = settings_of(folder, {"shop": other}, jwks_url=None, keys_file=paths[0])
+    async with world(folder / "data", settings, SteppedClock(now=claims()["iat"])) as here:
+        tokens = corp.token(jti="1"), shop.token(jti="1", iss="https://shop.example")
+        eve, bob = [await here.authority.verify(shown(token), origin=None) for token in tokens]
+        assert isinstance(eve, Identity)
+        assert isinstance(bob, Identity)
+        here.clock.step(1)
+        await here.authority.revoke_before(here.clock.now, eve.user)
+        assert here.ended == [{eve.session}]
 
 
 def test_what_is_weaker_than_the_default_is_named(folder: Path) -> None:

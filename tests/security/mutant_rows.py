@@ -757,7 +757,7 @@ ADMIN_ROWS: tuple[Row, ...] = (
     (
         "API: a key that others can read",
         "exposure/refused.py",
-        'yield from files.secret("admin.api_key_file", path)',
+        'yield from files.secret("admin.api_key_file", path, is_text=True)',
         "yield from ()",
         "tests/test_settings.py -k api_key",
     ),

@@ -56,6 +56,20 @@ CREDENTIALS: tuple[Row, ...] = (
         "",
         "tests/identity/test_authority.py -k ticket_of_an_ended",
     ),
+    (
+        "token that has two signatures",
+        "identity/issuers.py",
+        '    return token.rpartition(".")[0]\n',
+        "    return token\n",
+        f"{ISSUERS} -k whatever_signature",
+    ),
+    (
+        "token beside another issuer's",
+        "identity/revocations.py",
+        "key = (proof.identity.session, proof.token)",
+        "key = (None, proof.token)",
+        f"{ISSUERS} -k same_id",
+    ),
     ("tickets in all", "identity/tickets.py", "len(self._issued) >= self._limit", "False", TICKETS),
     ("tickets of a session", "identity/tickets.py", "len(mine) >= MAX_PER_SESSION", "False", TICKETS),
     ("session of a ticket", "identity/tickets.py", "if session is None:", "if False:", TICKETS),
@@ -79,6 +93,13 @@ CREDENTIALS: tuple[Row, ...] = (
         "if not MIN_CHARACTERS <= len(value) <= MAX_CHARACTERS:",
         "if False:",
         PASSWORDS,
+    ),
+    (
+        "length of a password before it is normalized",
+        "identity/passwords.py",
+        "if len(password.reveal()) > DECOMPOSED * MAX_CHARACTERS:",
+        "if False:",
+        f"{PASSWORDS} -k far_too_long",
     ),
     (
         "place of who left",
@@ -187,6 +208,13 @@ STORED: tuple[Row, ...] = (
         SESSION_STORE,
     ),
     (
+        "role changed during the sign-in",
+        "storage/sessions.py",
+        "if row.role != session.role:",
+        "if False:",
+        f"{SESSION_STORE} -k role",
+    ),
+    (
         "disabled user",
         "storage/sessions.py",
         "if row is None or row.disabled_at is not None:",
@@ -199,6 +227,13 @@ STORED: tuple[Row, ...] = (
         "return await session_rows.end_of_user(connection, name, at=at, reason=reason)",
         "return frozenset()",
         f"{USER_STORE} -k 'password_ends or disabling'",
+    ),
+    (
+        "refresh tokens in a loop",
+        "storage/sessions.py",
+        "                    count_of_minute(at) < a_minute,\n",
+        "",
+        f"{SESSION_STORE} -k a_minute",
     ),
     (
         "single use of a link",
@@ -245,7 +280,21 @@ STORED: tuple[Row, ...] = (
     ),
     ("commits of others", "identity/endings.py", "version == self._seen and ", "", f"{AUTHORITY} -k version"),
     ("a store that says nothing", "identity/endings.py", "version is not None and ", "", f"{AUTHORITY} -k version"),
-    ("asked now and then", "identity/endings.py", " and asked_at < self._ask_by:", ":", f"{AUTHORITY} -k version"),
+    (
+        "asked now and then",
+        "identity/endings.py",
+        " and asked_at < self._ask_by and",
+        " and",
+        f"{AUTHORITY} -k version",
+    ),
+    ("a clock that is set back", "identity/endings.py", " and not set_back:", ":", f"{AUTHORITY} -k set_back"),
+    (
+        "endings before a clock that is set back",
+        "identity/endings.py",
+        "now - self._remember if set_back else",
+        "now - OVERLAP_SECONDS if set_back else",
+        f"{AUTHORITY} -k set_back",
+    ),
     (
         "two commits at one time",
         "storage/database.py",
@@ -442,9 +491,16 @@ START: tuple[Row, ...] = (
     (
         "secret that is short",
         "exposure/files.py",
-        'if len(content.rstrip(b"\\r\\n")) < HMAC_BYTES:',
+        'if len(content.strip() if is_text else content.rstrip(b"\\r\\n")) < HMAC_BYTES:',
         "if False:",
         ISSUERS,
+    ),
+    (
+        "API key of blanks",
+        "exposure/refused.py",
+        ", is_text=True)",
+        ")",
+        f"{SETTINGS} -k 'api_key and long'",
     ),
     ("two issuers of one name", "exposure/issuers.py", "elif issuer.issuer in taken:", "elif False:", ISSUERS),
     (

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from sockade.api.bodies import Strict
 from sockade.api.endpoint import Call, Desk, Done, Endpoint
+from sockade.errors import StorageError
 from sockade.guard.credentials import COOKIE, bearer_values
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Carrier, Credential, Identity, Secret, SessionId
@@ -68,7 +69,7 @@ class TicketFor(Strict, frozen=True):
 class NewLink(Strict, frozen=True):
     """`POST /auth/links`."""
 
-    role: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "user"
+    role: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}\Z")] = "user"
 
 
 def auth_routes(
@@ -128,7 +129,12 @@ async def attempt(call: Call, body: Login) -> SignedIn | Tokens | Refuse:
     refusal = attempts.judge_sign_in(call.address, by_password, now())
     if refusal is not None:
         return refusal
-    answer = await prove(call, body)
+    try:
+        answer = await prove(call, body)
+    except StorageError:
+        # A wrong password is told before anything is written: this was no guess, and the user will try again.
+        attempts.give_back(call.address, by_password, now())
+        raise
     if not isinstance(answer, Refuse):
         attempts.succeeded(call.address, by_password, now())
     elif answer.reason is not Reason.SIGN_IN_FAILED:

@@ -83,8 +83,8 @@ def client_ca(path: Path | None, now: datetime) -> Iterator[str]:
         yield f"tls.client_ca ({path}) expired: no client could connect, name the CA that signs them now."
 
 
-def secret(setting: str, path: Path) -> Iterator[str]:
-    """Say what is wrong with the file of a secret."""
+def secret(setting: str, path: Path, *, is_text: bool = False) -> Iterator[str]:
+    """Say what is wrong with the file of a secret; white space around one that is text is no part of it."""
     try:
         status, content = path.stat(), path.read_bytes()
     except OSError as error:
@@ -92,7 +92,7 @@ def secret(setting: str, path: Path) -> Iterator[str]:
         return
     if _open_to_others(status):
         yield f"{setting} ({path}) can be read by others: run `chmod 600 {path}`."
-    if len(content.rstrip(b"\r\n")) < HMAC_BYTES:
+    if len(content.strip() if is_text else content.rstrip(b"\r\n")) < HMAC_BYTES:
         yield f"{setting} ({path}) is shorter than {8 * HMAC_BYTES} bits: make one with `openssl rand -base64 48`."
 
 

@@ -108,7 +108,7 @@ def _api_key(settings: Settings) -> Iterator[str]:
     path = settings.api_key_path
     # Without a key there is no server API; only one that is named has to be there.
     if settings.admin.api_key_file is not None or os.path.exists(path):
-        yield from files.secret("admin.api_key_file", path)
+        yield from files.secret("admin.api_key_file", path, is_text=True)
 
 
 def _names(settings: Settings) -> Iterator[str]:

@@ -89,7 +89,8 @@ class Authority:
         self._clock = clock
         self._store = store
         self._keys = keys
-        remember = settings.credentials.access_token_seconds + settings.credentials.leeway_seconds
+        # Twice: by a clock that was set back a token may be of a moment that is yet to come.
+        remember = settings.credentials.access_token_seconds + 2 * settings.credentials.leeway_seconds
         self._revocations = Revocations(store.revocations, clock)
         self._endings = Endings(
             store.sessions, clock, remember_seconds=remember, also=self._revocations.learn, version=store.version

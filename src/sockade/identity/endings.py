@@ -1,7 +1,7 @@
 """Knows which sessions ended lately, so that it can be asked without waiting, and tells whoever holds their sockets.
 
 What other processes ended comes from the store, with a small overlap so that no commit is missed. Older endings need
-no remembering: every access token of such a session has expired.
+no remembering: every access token of such a session has expired, and they are asked for again if a clock is set back.
 """
 
 from __future__ import annotations
@@ -72,12 +72,14 @@ class Endings:
         """Pick up what was ended by whichever process since the last time. Raises `StorageError`."""
         now, asked_at = self._clock.wall(), self._clock.monotonic()
         version = self._version()
-        if version is not None and version == self._seen and asked_at < self._ask_by:
+        set_back = now < self._known_until
+        if version is not None and version == self._seen and asked_at < self._ask_by and not set_back:
             self._learned_at = asked_at
             self._forget()
             return
-        # A wall clock that was set back must not open a gap.
-        ended = await self._store.ended_since(min(self._known_until, now) - OVERLAP_SECONDS)
+        # A wall clock that was set back makes tokens good again whose sessions' endings were forgotten.
+        since = now - self._remember if set_back else self._known_until - OVERLAP_SECONDS
+        ended = await self._store.ended_since(since)
         self._known_until = now
         self.add(ended)
         if self._also is not None:

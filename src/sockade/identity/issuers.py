@@ -2,7 +2,7 @@
 
 Keys are found by issuer and key id alone; a token can name neither an address nor a key, and whatever extends the
 header is refused. Users of an issuer are called `NAME:sub`, so that no issuer can name a user of this server or of
-another issuer, and have the session `NAME:…`, made of the claim `sid`, or of the token where there is none.
+another issuer, and have the session `NAME:…`, made of the claim `sid`, or of what is signed where there is none.
 """
 
 from __future__ import annotations
@@ -180,11 +180,11 @@ class Issuer:
             info=msgspec.json.encode(claims.info) if claims.info is not None else None,
             channels=tuple(dict.fromkeys([*claims.channels, *claims.subs])),
         )
-        return Proof(identity, claims.jti or sha256(token.encode("ascii")).hexdigest(), claims.iat)
+        return Proof(identity, claims.jti or sha256(signed_part(token).encode("ascii")).hexdigest(), claims.iat)
 
     def _session(self, claims: Claims, token: str) -> SessionId:
         # The subject is part of it: a `sid` that two users share is not one session.
-        own = f"{claims.sub}\n{claims.sid}" if claims.sid is not None else token
+        own = f"{claims.sub}\n{claims.sid}" if claims.sid is not None else signed_part(token)
         return SessionId(f"{self._name}:{sha256(own.encode()).hexdigest()[:32]}")
 
     def _role(self, more: Mapping[str, object]) -> str:
@@ -195,6 +195,11 @@ class Issuer:
         value = more.get(self._settings.scope_claim) if self._settings.scope_claim else None
         found = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
         return frozenset(scope for scope in found if isinstance(scope, str)) or NO_SCOPES
+
+
+def signed_part(token: str) -> str:
+    """Return a token without its signature: whoever has one signature of ECDSA can make another one of the same."""
+    return token.rpartition(".")[0]
 
 
 def is_typed(typ: str, wanted: str) -> bool:

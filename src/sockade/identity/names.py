@@ -42,7 +42,9 @@ def parse_name(text: str) -> str | None:
 
 def folded(name: str) -> str:
     """Return what a name is found by: compatibility forms and case folded away (UAX #31, NFKC_Casefold)."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    found = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    # No database takes half a character, as an argument that is no UTF-8 holds them: it becomes `?`, which no name has.
+    return found.encode(errors="replace").decode()
 
 
 def is_letter_or_digit(character: str) -> bool:

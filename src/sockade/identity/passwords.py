@@ -28,6 +28,8 @@ Result = TypeVar("Result")
 
 MIN_CHARACTERS = 12
 MAX_CHARACTERS = 128
+DECOMPOSED = 4
+"""How many characters one of NFC is made of at most (UAX #15)."""
 AT_ONCE = 2
 PATIENCE_SECONDS = 1.0
 BUSY = Refuse(Reason.BUSY, "too many passwords are being checked", retry_after=1)
@@ -40,9 +42,13 @@ def argon2id() -> argon2.PasswordHasher:
 
 def password_problem(password: Secret) -> str | None:
     """Return one sentence on why this cannot be a password, or None. Length is in characters of the NFC form."""
+    length = f"A password has {MIN_CHARACTERS} to {MAX_CHARACTERS} characters."
+    # Before it is normalized: that sorts combining marks, whose time grows with the square of their number.
+    if len(password.reveal()) > DECOMPOSED * MAX_CHARACTERS:
+        return length
     value = normal_form(password)
     if not MIN_CHARACTERS <= len(value) <= MAX_CHARACTERS:
-        return f"A password has {MIN_CHARACTERS} to {MAX_CHARACTERS} characters."
+        return length
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -52,7 +52,8 @@ class Proofs:
             return right
         if not right or user is None or stored is None:
             return FAILED
-        return Proved(user, await self._renew(user, stored, password))
+        of_now = await self._renew(user, stored, password)
+        return of_now if isinstance(of_now, Refuse) else Proved(user, of_now)
 
     async def by_link(self, link: Secret, username: str | None) -> Proved | Refuse:
         """Return the user that a sign-in link signs in, and use it up."""
@@ -64,11 +65,22 @@ class Proofs:
         user = await self._users.get(username)
         return Proved(user) if user is not None and user.disabled_at is None else FAILED
 
-    async def _renew(self, user: User, stored: str, password: Secret) -> str:
+    async def _renew(self, user: User, stored: str, password: Secret) -> str | Refuse:
         """Return the user's hash, made anew where today's parameters are other ones and a place is free."""
         if not self._passwords.needs_rehash(stored):
             return stored
         renewed = await self._passwords.hash(password)
-        if isinstance(renewed, Refuse) or not await self._users.upgrade_password(user.name, stored, renewed):
+        if not isinstance(renewed, Refuse) and await self._users.upgrade_password(user.name, stored, renewed):
+            return renewed
+        return await self._of_now(user, stored, password)
+
+    async def _of_now(self, user: User, stored: str, password: Secret) -> str | Refuse:
+        """Return the hash that another sign-in made anew meanwhile, if it is of this password; else the one seen."""
+        found = await self._users.get(user.name)
+        latest = found.password_hash if found is not None else None
+        if latest is None or latest == stored:
             return stored
-        return renewed
+        right = await self._passwords.verify(password, latest)
+        if isinstance(right, Refuse):
+            return right
+        return latest if right else stored

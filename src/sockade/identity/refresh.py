@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sockade.identity.sessions import Sessions
     from sockade.identity.stores import Session, SessionStore
 
+A_MINUTE = 20
+"""Tokens that a session gets within a minute: far more than a client needs, and each is a row that is kept for days."""
+TOO_MANY = Refuse(Reason.RATE, f"over {A_MINUTE} refresh tokens of one session in a minute", retry_after=60)
 NOT_GOOD = Refuse(Reason.TOKEN_INVALID, "not a refresh token of a live session")
 
 
@@ -47,15 +50,19 @@ class RefreshTokens:
         self._grace = grace_seconds
 
     async def rotate(self, token: Secret) -> tuple[Session, Secret] | Refuse:
-        """Return the session and the token's successor, or TOKEN_INVALID; REVOKED when this ended the session."""
+        """Return the session and the token's successor, TOKEN_INVALID, or RATE; REVOKED when this ended the session."""
         old = digest(token)
         if old is None:
             return NOT_GOOD
         successor = self._successor(token)
         new = digest_of(successor)
-        outcome, session = await self._store.rotate(old, new, at=self._clock.wall(), grace=self._grace)
+        outcome, session = await self._store.rotate(
+            old, new, at=self._clock.wall(), grace=self._grace, a_minute=A_MINUTE
+        )
         if session is None:
             return NOT_GOOD
+        if outcome is Rotation.TOO_MANY:
+            return TOO_MANY
         if outcome is Rotation.REUSED:
             await self._sessions.end([session.id], "refresh_reuse")
             return Refuse(Reason.REVOKED, f"a refresh token of {session.user}'s session {session.id} was used again")

@@ -48,7 +48,8 @@ class Revocations:
         self._clock = clock
         self._known: dict[tuple[RevocationKind, str], Revocation] = {}
         self._known_until = -float("inf")
-        self._shown: dict[str, Proof] = {}
+        self._shown: dict[tuple[SessionId | None, str], Proof] = {}
+        """By session and `jti`: another issuer may give the same one."""
         self._listeners: list[Callable[[], None]] = []
 
     def on_revoke(self, callback: Callable[[], None]) -> None:
@@ -86,15 +87,16 @@ class Revocations:
         """Remember a token that opens something, until it has expired."""
         if proof.token is None:
             return
-        self._shown.pop(proof.token, None)
-        self._shown[proof.token] = proof
+        key = (proof.identity.session, proof.token)
+        self._shown.pop(key, None)
+        self._shown[key] = proof
         if len(self._shown) > MAX_REMEMBERED:
             del self._shown[next(iter(self._shown))]
 
     async def purge(self) -> None:
         """Forget what is pointless."""
         now = self._clock.wall()
-        self._shown = {token: proof for token, proof in self._shown.items() if proof.identity.expires_at > now}
+        self._shown = {key: proof for key, proof in self._shown.items() if proof.identity.expires_at > now}
         self._known = {key: rule for key, rule in self._known.items() if rule.until > now}
         await self._store.purge(now)
 
@@ -103,9 +105,9 @@ class Revocations:
         if not new:
             return frozenset()
         self._known.update({(rule.kind, rule.subject): rule for rule in new})
-        hit = {token: proof.identity.session for token, proof in self._shown.items() if self.covers(proof)}
-        for token in hit:
-            del self._shown[token]
+        hit = [key for key, proof in self._shown.items() if self.covers(proof)]
+        for key in hit:
+            del self._shown[key]
         for callback in self._listeners:
             callback()
-        return frozenset(session for session in hit.values() if session is not None)
+        return frozenset(session for session, _ in hit if session is not None)

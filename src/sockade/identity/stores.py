@@ -95,6 +95,8 @@ class Rotation(Enum):
     """It was rotated moments ago and its successor is still unused: the same successor goes out again."""
     REUSED = "reused"
     """It was rotated longer ago, or its successor was used: someone has a copy."""
+    TOO_MANY = "too_many"
+    """It is good, but its session has as many of the last minute as it may: nothing happened."""
     UNKNOWN = "unknown"
     """No such token, or its session is over."""
 
@@ -163,8 +165,9 @@ class SessionStore(Protocol):
         """Keep a new session under the digest of its cookie or of its first refresh token.
 
         The oldest live sessions of the user end in the same step so that at most `per_user` are left, the new one
-        included; they are returned. Where the user is unknown or disabled, or `password_hash` is given and no
-        longer the user's, nothing happens and None is returned: a sign-in that raced a password change is void.
+        included; they are returned. Where the user is unknown or disabled, or the session's role or a `password_hash`
+        that is given is no longer the user's, nothing happens and None is returned: a sign-in that raced such a
+        change is void.
         """
         ...
 
@@ -184,10 +187,13 @@ class SessionStore(Protocol):
         """Note activity in sessions that were not ended; `last_seen_at` never goes back."""
         ...
 
-    async def rotate(self, old: str, new: str, *, at: float, grace: float) -> tuple[Rotation, Session | None]:
+    async def rotate(
+        self, old: str, new: str, *, at: float, grace: float, a_minute: int
+    ) -> tuple[Rotation, Session | None]:
         """Replace a refresh token by its successor, both as digests, and note activity.
 
-        Of any number of calls with the same `old`, exactly one is ROTATED. The others are REPEATED while `new` is
+        Of any number of calls with the same `old`, exactly one is ROTATED, or all are TOO_MANY where `a_minute` tokens
+        of the session are of the minute before `at`. The others are REPEATED while `new` is
         unused and `at` is within `grace` seconds of the rotation, and REUSED afterwards. Only UNKNOWN comes
         without the session. Ending the session of a REUSED token is the caller's.
         """

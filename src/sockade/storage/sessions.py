@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, and_, delete, func, insert, select, update
 
 from sockade.guard.identity import SessionId
 from sockade.identity.names import folded
@@ -54,7 +54,7 @@ class SqlSessions:
         per_user: int,
     ) -> frozenset[SessionId] | None:
         async with self._database.writing() as connection:
-            if not await lock_user(connection, session.user, password_hash):
+            if not await lock_user(connection, session, password_hash):
                 return None
             ended = await end_surplus(connection, session, keep=per_user - 1)
             await insert_session(connection, session, cookie)
@@ -78,7 +78,9 @@ class SqlSessions:
         async with self._database.writing() as connection:
             await note_activity(connection, ids, at)
 
-    async def rotate(self, old: str, new: str, *, at: float, grace: float) -> tuple[Rotation, Session | None]:
+    async def rotate(
+        self, old: str, new: str, *, at: float, grace: float, a_minute: int
+    ) -> tuple[Rotation, Session | None]:
         async with self._database.writing() as connection:
             live = FOUND.with_only_columns(sessions.c.id).where(sessions.c.expires_at > at)
             # The one conditional UPDATE that only one caller can win.
@@ -88,6 +90,7 @@ class SqlSessions:
                     refresh_tokens.c.digest == old,
                     refresh_tokens.c.replaced_at.is_(None),
                     refresh_tokens.c.session.in_(live),
+                    count_of_minute(at) < a_minute,
                 )
                 .values(replaced_at=at)
             )
@@ -104,6 +107,8 @@ class SqlSessions:
                 await insert_refresh(connection, new, session.id, at)
                 await note_activity(connection, [session.id], at)
                 return Rotation.ROTATED, session
+            if row.replaced_at is None:
+                return Rotation.TOO_MANY, session
             repeated = at <= row.replaced_at + grace and await is_unused(connection, new)
             return (Rotation.REPEATED if repeated else Rotation.REUSED), session
 
@@ -135,12 +140,16 @@ class SqlSessions:
         return to_session(row) if row is not None else None
 
 
-async def lock_user(connection: AsyncConnection, name: str, password_hash: str | None) -> bool:
+async def lock_user(connection: AsyncConnection, session: Session, password_hash: str | None) -> bool:
     """Hold the user's row until the end of the transaction; False where a session may not start."""
-    statement = select(users.c.password_hash, users.c.disabled_at).where(users.c.folded == folded(name))
+    columns = (users.c.password_hash, users.c.role, users.c.disabled_at)
+    statement = select(*columns).where(users.c.folded == folded(session.user))
     # PostgreSQL locks the row; SQLite leaves FOR UPDATE out, its writer is alone anyway.
     row = (await connection.execute(statement.with_for_update())).first()
     if row is None or row.disabled_at is not None:
+        return False
+    # What is issued for the session says the role that was read before.
+    if row.role != session.role:
         return False
     return password_hash is None or bool(row.password_hash == password_hash)
 
@@ -200,6 +209,21 @@ async def insert_session(connection: AsyncConnection, session: Session, cookie: 
 async def insert_refresh(connection: AsyncConnection, digest: str, session: SessionId, at: float) -> None:
     """Insert a refresh token that is unused."""
     await connection.execute(insert(refresh_tokens).values(digest=digest, session=session, created_at=at))
+
+
+def count_of_minute(at: float) -> ScalarSelect[int]:
+    """Return how many tokens the session of a refresh token got within the minute before `at`.
+
+    What is of later, because a clock was set back, does not count.
+    """
+    others = refresh_tokens.alias()
+    return (
+        select(func.count())
+        .select_from(others)
+        .where(others.c.session == refresh_tokens.c.session, others.c.created_at > at - 60, others.c.created_at <= at)
+        .correlate(refresh_tokens)
+        .scalar_subquery()
+    )
 
 
 async def is_unused(connection: AsyncConnection, digest: str) -> bool:
