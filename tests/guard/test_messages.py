@@ -28,7 +28,7 @@ from sockade.guard.messages import (
     decide,
 )
 from sockade.guard.rates import Bucket, Rate
-from sockade.guard.text import clean
+from sockade.guard.text import MOST_MARKS, clean
 from sockade.protocol.codec import DecodeError, decode
 from sockade.settings import LimitSettings
 
@@ -121,6 +121,14 @@ def test_binary_closes_unless_it_is_spoken() -> None:
 @pytest.mark.parametrize("bad", ["a\x00b", "\x1b[31m", "\x7f", "\u202eabc", "\u2066", "\u2028", "\ufeff", "\U000e0041"])
 def test_characters_that_no_text_needs_are_rejected(bad: str) -> None:
     assert judge(bad) is BAD_TEXT
+
+
+@pytest.mark.parametrize("mark", ["\u0301", "\u0f73", "\U0001e8d0"])
+def test_marks_are_not_stacked_higher_than_they_can_be_put_in_order(mark: str) -> None:
+    assert isinstance(judge("a" + mark * MOST_MARKS + "b" + mark * MOST_MARKS), str)
+    assert judge("a" + mark * (MOST_MARKS + 1)) is BAD_TEXT
+    assert judge("👩‍👩‍👧、" * 100 + mark * (MOST_MARKS + 1)) is BAD_TEXT
+    assert judge("👩‍👩‍👧、" * 100) == "👩‍👩‍👧、" * 100
 
 
 def test_text_is_in_one_normal_form() -> None:

@@ -359,6 +359,7 @@ CONTENT_ROWS: tuple[Row, ...] = (
         "text",
         MESSAGES,
     ),
+    ("marks in a row", "guard/text.py", "        if marks > MOST_MARKS:\n", "        if False:\n", MESSAGES),
     ("normal form", "guard/text.py", 'return unicodedata.normalize("NFC", text)', "return text", MESSAGES),
     ("keys within a message", "guard/text.py", "name is None or name in found or", "", f"{CONTENT} -k deceive"),
     (
