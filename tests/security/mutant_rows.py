@@ -266,9 +266,16 @@ RATE: tuple[Row, ...] = (
     (
         "one allowance for a user",
         "guard/limiter.py",
+        "self._connected.get(user)",
+        "None",
+        LIMITER,
+    ),
+    (
+        "allowance of a user who comes back",
+        "guard/limiter.py",
         "self._users.bucket(user, now)",
         "Bucket(self._rates.user)",
-        f"{OUTSIDE} -k five_sockets",
+        LIMITER,
     ),
     (
         "burst",

@@ -45,7 +45,7 @@ class Bucket:
     It starts full, and being asked allocates nothing.
     """
 
-    __slots__ = ("full_at", "one", "whole")
+    __slots__ = ("__weakref__", "full_at", "one", "whole")
 
     def __init__(self, rate: Rate) -> None:
         self.full_at = 0.0
