@@ -294,3 +294,13 @@ def test_cert_commands_know_a_configured_certificate(sockade: Sockade) -> None:
         status, _, err = sockade("cert", command)
         assert status == 2
         assert "tls.certificate is set" in err
+
+
+def test_cert_commands_know_the_local_certificate_of_the_server_api(sockade: Sockade) -> None:
+    sockade("init")
+    Path("own.pem").write_bytes(Path(".sockade/tls/server.pem").read_bytes())
+    Path("own.pem").chmod(0o600)
+    Path("sockade.toml").write_text("[tls]\ncertificate = 'own.pem'\nkey = 'own.pem'\n")
+    assert sockade("cert", "show")[1].count("subject") == 3
+    assert sockade("cert", "trust")[0] == sockade("cert", "renew")[0] == 0
+    assert Path(".sockade/tls/server.pem").read_bytes() != Path("own.pem").read_bytes()

@@ -19,12 +19,12 @@ import typer
 
 from sockade.cli.options import ConfigOption, DataDirOption, settings_from
 from sockade.cli.streams import printable
-from sockade.doors.certificates import RENEW_BEFORE, describe, local_pair, look_at_local_pair
+from sockade.doors.certificates import RENEW_BEFORE, describe, local_pair, look_at_local_pair, uses_local_pair
 from sockade.doors.descriptors import OWN, shortage
 from sockade.doors.ports import bind
 from sockade.errors import StartError
 from sockade.exposure import problems
-from sockade.settings import LimitSettings, Settings, is_loopback
+from sockade.settings import LimitSettings, Settings
 
 OLDEST_OPENSSL = (3, 0, 0)
 DATABASES = ("sockade.db", "channels.db")
@@ -177,13 +177,6 @@ def certificate(settings: Settings, now: float) -> Finding:
     if days < RENEW_BEFORE.days:
         return Finding("note", "certificate", f"{until}, {days:.0f} days: renew it; a running server takes it up")
     return Finding("ok", "certificate", until)
-
-
-def uses_local_pair(settings: Settings) -> bool:
-    """Tell whether a listener has the local certificate: the public one, or that of the server API on loopback."""
-    admin = settings.admin
-    is_admin = admin.tls and is_loopback(admin.host) and os.path.exists(settings.api_key_path)
-    return settings.tls.certificate is None or is_admin
 
 
 def descriptors(limits: LimitSettings, limit: tuple[int, int]) -> Finding:
