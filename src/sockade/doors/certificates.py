@@ -301,7 +301,10 @@ def _over(signed: _Signed, now: datetime) -> bool:
 
 
 def _serves(leaf: _Signed, authority: _Signed, names: tuple[str, ...], now: datetime) -> bool:
-    if _over(leaf, now) or set(_alternative_names(leaf.certificate)) != set(names):
+    # One that was made while the clock stood ahead is no client's until then.
+    if _over(leaf, now) or leaf.certificate.not_valid_before_utc > now:
+        return False
+    if set(_alternative_names(leaf.certificate)) != set(names):
         return False
     try:
         leaf.certificate.verify_directly_issued_by(authority.certificate)
