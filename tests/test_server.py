@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from sockade.doors.certificates import ensure_local_pair
 from tests.running import ROOMY, close_code
 
 if TYPE_CHECKING:
@@ -72,6 +73,16 @@ def test_an_application_of_ones_own_is_told_where_to_connect_and_not_to_open_a_p
     assert f"Connect    wss://localhost:{chat.port}/\n" in chat.panel
     assert "#link=" not in chat.panel
     assert "token new NAME" in chat.panel
+
+
+def test_without_a_server_api_no_local_ca_is_wanted_beside_a_certificate(start: Start, tmp_path: Path) -> None:
+    pair = ensure_local_pair(tmp_path / "own", (), time.time())
+    data = tmp_path / "server0" / "data"
+    data.mkdir(0o700, parents=True)
+    (data / "ca.pem").write_text("of a CA whose key was put away")
+    server = start(f"[tls]\ncertificate = '{pair.certificate}'\nkey = '{pair.key}'\n")
+    assert not (data / "tls").exists()
+    assert server.stop() == 0
 
 
 def test_a_data_directory_serves_one_server_at_a_time(server: RunningServer) -> None:

@@ -437,7 +437,14 @@ def test_what_of_the_server_api_is_opened_up_is_named() -> None:
 
 def test_a_message_must_fit_where_it_is_kept() -> None:
     found = problems(Settings(limits=LimitSettings(message_bytes=1 << 27)))
-    assert [sentence.split()[0] for sentence in found] == ["limits.outbox_bytes", "limits.incomplete_bytes"]
+    assert [sentence.split()[0] for sentence in found] == [
+        "limits.outbox_bytes",
+        "limits.incomplete_bytes",
+        "limits.message_bytes_burst",
+    ]
+    found = problems(Settings(limits=LimitSettings(message_bytes=262_145)))
+    assert [sentence.split()[0] for sentence in found] == ["limits.message_bytes_burst"]
+    assert not problems(Settings(limits=LimitSettings(message_bytes=262_144)))
 
 
 def test_what_is_weaker_than_its_default_is_named() -> None:

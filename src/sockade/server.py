@@ -106,7 +106,8 @@ class Server:
         self.audit = AuditTrail(self.clock)
         self.tls = CurrentContext(settings, self.clock)
         self.addresses = CurrentAddresses(settings.addresses)
-        self.admin_tls = admin_context(settings, self.tls, self.clock)
+        has_own = self.administration is not None and settings.admin.tls
+        self.admin_tls = admin_context(settings, self.tls, self.clock) if has_own else self.tls
         self.reloading = Reloading({self.tls, self.admin_tls}, self.addresses, self.addresses_changed)
         self.database = await Database.open(settings.server.data_dir)
         stack.push_async_callback(self.database.close)

@@ -1,4 +1,7 @@
+import errno
+import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -7,11 +10,22 @@ from pathlib import Path
 import pytest
 
 from sockade.cli import commands as entry
+from sockade.configuration import load
 from sockade.errors import StartError, StorageError, UsageError
 
 from .conftest import Sockade
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
+
+
+class FullDisk(io.FileIO):
+    """A new file on a disk without room."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "xb")
+
+    def write(self, _content: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 # What an error means for the exit status.
@@ -55,6 +69,31 @@ def test_an_interrupt_inside_a_command_is_130(sockade: Sockade, monkeypatch: pyt
 
     monkeypatch.setattr("sockade.cli.check.judge", interrupt)
     assert sockade("check")[0] == 130
+
+
+@pytest.mark.parametrize("command", [["user", "disable"], ["token", "new"], ["token", "revoke", "--user"]])
+def test_an_argument_that_is_no_text_is_usage(sockade: Sockade, command: list[str]) -> None:
+    assert sockade(*command, "a\udcff") == (2, "", "sockade: An argument is not text in UTF-8.\n")
+
+
+def piped(*words: str, stdin: bytes = b"", encoding: str = "utf-8:strict") -> tuple[int, bytes, bytes]:
+    """Run a command as a process whose streams have an encoding."""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-m", "sockade", *words], input=stdin, capture_output=True, env=environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_standard_input_that_is_no_text_is_usage() -> None:
+    wrong = b"caf\xe9 caf\xe9 caf\xe9"
+    told = b"sockade: A password is text in UTF-8.\n"
+    assert piped("user", "add", "ada", "--password-stdin", stdin=wrong) == (2, b"", told)
+    assert piped("token", "inspect", stdin=wrong) == (2, b"", b"sockade: This is not a JSON Web Token.\n")
+
+
+def test_what_the_terminal_has_no_letters_for_is_shown_by_number(sockade: Sockade) -> None:
+    sockade("user", "add", "\u0436", "--password-stdin", stdin="correct horse battery")
+    status, out, _ = piped("user", "list", encoding="latin-1")
+    assert (status, out.split()[0]) == (0, b"\\u0436")
 
 
 def test_a_command_that_is_none_is_usage(sockade: Sockade) -> None:
@@ -189,6 +228,21 @@ def test_init_writes_down_the_data_directory_that_was_asked_for(sockade: Sockade
     assert sockade("cert", "show", "--config", "own.toml")[1].startswith(str(data))
 
 
+def test_init_writes_down_a_data_directory_of_any_name(sockade: Sockade, folder: Path) -> None:
+    name = 'a\n"b"\\ж\x1b\x7f'
+    assert sockade("init", "--data-dir", name)[0] == 0
+    assert load().server.data_dir == folder / name
+
+
+def test_init_leaves_no_settings_file_that_is_not_whole(
+    sockade: Sockade, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sockade("init", "--data-dir", "a\udcff")[0] == 2
+    monkeypatch.setattr(Path, "open", lambda self, _mode: FullDisk(self))
+    assert sockade("init") == (3, "", "sockade: The system cannot be used (No space left on device).\n")
+    assert list(folder.iterdir()) == []
+
+
 def test_init_refuses_settings_that_are_refused(sockade: Sockade) -> None:
     Path("sockade.toml").write_text("[server]\nhost = '0.0.0.0'\n")
     status, _, err = sockade("init")
@@ -240,3 +294,13 @@ def test_cert_commands_know_a_configured_certificate(sockade: Sockade) -> None:
         status, _, err = sockade("cert", command)
         assert status == 2
         assert "tls.certificate is set" in err
+
+
+def test_cert_commands_know_the_local_certificate_of_the_server_api(sockade: Sockade) -> None:
+    sockade("init")
+    Path("own.pem").write_bytes(Path(".sockade/tls/server.pem").read_bytes())
+    Path("own.pem").chmod(0o600)
+    Path("sockade.toml").write_text("[tls]\ncertificate = 'own.pem'\nkey = 'own.pem'\n")
+    assert sockade("cert", "show")[1].count("subject") == 3
+    assert sockade("cert", "trust")[0] == sockade("cert", "renew")[0] == 0
+    assert Path(".sockade/tls/server.pem").read_bytes() != Path("own.pem").read_bytes()

@@ -82,6 +82,26 @@ def denied(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     monkeypatch.setattr(os, "access", lambda asked, _mode: asked != path)
 
 
+def test_a_link_in_the_place_of_the_data_directory_is_looked_through(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "data").mkdir(0o700)
+    (folder / "link").symlink_to(folder / "data")
+    assert doctor.data_directory(folder / "link").state == "ok"
+    denied(monkeypatch, folder / "link")
+    assert doctor.data_directory(folder / "link").state == "problem"
+
+
+def test_a_folder_that_this_user_may_not_look_into_does_not_end_the_look(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "data")
+
+    monkeypatch.setattr(Path, "rglob", closed)
+    assert doctor.clock(folder, SystemClock().wall()).state == "ok"
+
+
 def test_a_data_directory_that_cannot_be_made_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     denied(monkeypatch, folder)
     assert doctor.data_directory(Path("one/two")).text == (
@@ -117,6 +137,18 @@ def test_a_lost_key_of_the_ca_is_found(sockade: Sockade) -> None:
     Path(".sockade/tls/ca-key.pem").unlink()
     found = doctor.certificate(Settings(), SystemClock().wall())
     assert (found.state, "put it back" in found.text) == ("problem", True)
+
+
+def test_the_local_pair_counts_beside_another_certificate_where_the_server_api_has_it(sockade: Sockade) -> None:
+    sockade("init")
+    own = Path("own.pem")
+    own.write_bytes(Path(".sockade/tls/server.pem").read_bytes())
+    Path(".sockade/tls/ca-key.pem").unlink()
+    tls, now = TlsSettings(certificate=own, key=own), SystemClock().wall()
+    assert doctor.certificate(Settings(tls=tls), now).state == "problem"
+    assert doctor.certificate(Settings(tls=tls, admin=AdminSettings(tls=False)), now).state == "ok"
+    Path(".sockade/api.key").unlink()
+    assert doctor.certificate(Settings(tls=tls), now).state == "ok"
 
 
 @pytest.mark.parametrize(

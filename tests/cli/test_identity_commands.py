@@ -213,7 +213,7 @@ def test_a_token_of_another_server_is_refused(sockade: Sockade) -> None:
     assert "refused  token_invalid" in out
 
 
-@pytest.mark.parametrize("text", ["", "x", "a.b.c", "e30.e30", "W10.W10.x", "e30.gICA.x"])
+@pytest.mark.parametrize("text", ["", "x", "a.b.c", "e30.e30", "W10.W10.x", "e30.gICA.x", "W1tb" * 3_000 + ".e30.x"])
 def test_what_is_no_token_is_usage(sockade: Sockade, text: str) -> None:
     status, _, err = sockade("token", "inspect", stdin=text)
     assert status == 2

@@ -98,6 +98,15 @@ def test_the_leaf_is_renewed_a_month_before_its_end_and_the_ca_stays(tmp_path: P
     assert pair.authority.read_bytes() == authority
 
 
+def test_a_leaf_that_was_made_while_the_clock_stood_ahead_is_made_anew(tmp_path: Path) -> None:
+    first = ensure_local_pair(tmp_path, (), NOW)
+    authority = (tmp_path / "ca.pem").read_bytes()
+    ensure_local_pair(tmp_path, (), NOW + 70 * DAY)
+    pair = ensure_local_pair(tmp_path, (), NOW)
+    assert describe(pair.certificate).not_before.timestamp() <= NOW
+    assert (pair, (tmp_path / "ca.pem").read_bytes()) == (first, authority)
+
+
 def test_the_leaf_is_renewed_when_asked(tmp_path: Path) -> None:
     leaf = ensure_local_pair(tmp_path, (), NOW).certificate.read_bytes()
     assert ensure_local_pair(tmp_path, (), NOW, renew=True).certificate.read_bytes() != leaf

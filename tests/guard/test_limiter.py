@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from sockade.guard.limiter import ANSWERS_TO_BANNED, Limiter
 from sockade.protocol.reasons import Reason
 from sockade.settings import LimitSettings
+
+if TYPE_CHECKING:
+    from sockade.guard.messages import Standing
 
 
 @pytest.fixture
@@ -27,6 +32,24 @@ def test_thirty_new_connections_a_minute_and_address(limiter: Limiter) -> None:
 def test_addresses_within_one_ipv6_site_share_one_allowance(limiter: Limiter) -> None:
     answers = [limiter.judge_address(f"2001:db8::{number:x}", 0.0) for number in range(31)]
     assert answers[30] is not None
+
+
+def said(limiter: Limiter, standings: list[Standing], now: float) -> int:
+    return sum(standing.take(1, now) for standing in standings for _ in range(20))
+
+
+def test_connections_of_a_user_share_one_allowance_whenever_they_were_opened(limiter: Limiter) -> None:
+    mine = []
+    for now in range(0, 500, 100):
+        mine.append(limiter.standing("ada", float(now)))
+        limiter.standing("bob", float(now))
+    assert said(limiter, mine, 500.0) == 40
+    assert said(limiter, [limiter.standing("bob", 500.0)], 500.0) == 20
+
+
+def test_who_leaves_and_comes_back_has_the_allowance_that_was_left(limiter: Limiter) -> None:
+    assert said(limiter, [limiter.standing("ada", 0.0) for _ in range(2)], 0.0) == 40
+    assert said(limiter, [limiter.standing("ada", 0.0)], 0.0) == 0
 
 
 def test_three_strikes_refuse_the_user_and_the_address_for_a_while(limiter: Limiter) -> None:

@@ -28,7 +28,7 @@ from sockade.guard.messages import (
     decide,
 )
 from sockade.guard.rates import Bucket, Rate
-from sockade.guard.text import clean
+from sockade.guard.text import MOST_MARKS, clean
 from sockade.protocol.codec import DecodeError, decode
 from sockade.settings import LimitSettings
 
@@ -89,6 +89,14 @@ def test_all_connections_share_a_total() -> None:
     assert decide("x", PLAIN, standing(total=total), math.inf, 0.0) is OVER_RATE
 
 
+def test_what_others_say_is_nobody_s_violation() -> None:
+    total = Bucket(RATES.total)
+    mine = standing(total=total)
+    total.take(0.0, LimitSettings().total_messages_per_second)
+    assert [decide("x", PLAIN, mine, math.inf, 0.0) for _ in range(20)] == [OVER_RATE] * 20
+    assert [decide("x", PLAIN, mine, math.inf, 0.0) for _ in range(10)] == [OVER_RATE] * 9 + [TOO_FAST]
+
+
 @given(st.lists(st.tuples(st.floats(0, 2), st.integers(0, 300), st.booleans()), max_size=80))
 def test_taking_of_every_allowance_is_taking_of_one_after_the_other(steps: list[tuple[float, int, bool]]) -> None:
     rates = Rates(bytes=Rate(90, 400), messages=Rate(2, 8), user=Rate(10, 5), total=Rate(1, 3), violations=Rate(1, 1))
@@ -101,7 +109,7 @@ def test_taking_of_every_allowance_is_taking_of_one_after_the_other(steps: list[
         if another_speaks:
             assert shared[0].take(now) == alone[2].take(now)
         asked = zip(alone, (size, 1, 1, 1), strict=True)
-        assert together.take(size, now) == all(bucket.take(now, cost) for bucket, cost in asked)
+        assert bool(together.take(size, now)) == all(bucket.take(now, cost) for bucket, cost in asked)
         assert [bucket.full_at for bucket in shared] == [bucket.full_at for bucket in alone[2:]]
 
 
@@ -121,6 +129,14 @@ def test_binary_closes_unless_it_is_spoken() -> None:
 @pytest.mark.parametrize("bad", ["a\x00b", "\x1b[31m", "\x7f", "\u202eabc", "\u2066", "\u2028", "\ufeff", "\U000e0041"])
 def test_characters_that_no_text_needs_are_rejected(bad: str) -> None:
     assert judge(bad) is BAD_TEXT
+
+
+@pytest.mark.parametrize("mark", ["\u0301", "\u0f73", "\U0001e8d0"])
+def test_marks_are_not_stacked_higher_than_they_can_be_put_in_order(mark: str) -> None:
+    assert isinstance(judge("a" + mark * MOST_MARKS + "b" + mark * MOST_MARKS), str)
+    assert judge("a" + mark * (MOST_MARKS + 1)) is BAD_TEXT
+    assert judge("👩‍👩‍👧、" * 100 + mark * (MOST_MARKS + 1)) is BAD_TEXT
+    assert judge("👩‍👩‍👧、" * 100) == "👩‍👩‍👧、" * 100
 
 
 def test_text_is_in_one_normal_form() -> None:

@@ -79,3 +79,12 @@ def test_three_strikes_are_a_ban_that_doubles_each_time_and_has_an_end() -> None
         now += lengths[-1]
         assert bans.seconds_left("a", now) == 0
     assert lengths == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+
+
+def test_who_is_banned_for_the_thousandth_time_is_banned_as_long() -> None:
+    bans, now = Bans(BanRules(strikes=1, seconds=1, most_seconds=3)), 0.0
+    for _ in range(1_100):
+        bans.strike("a", now)
+        now += bans.seconds_left("a", now)
+    bans.strike("a", now)
+    assert bans.seconds_left("a", now) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import timeit
 from typing import TYPE_CHECKING
 
 import pytest
@@ -140,6 +141,15 @@ def test_method_version_and_path_are_checked(handshake: MakeHandshake, policy: P
 )
 def test_credential_in_the_url_is_refused(target: str, handshake: MakeHandshake, policy: Policy) -> None:
     assert reason(screen(handshake(target=target), policy)) is Reason.CREDENTIAL_IN_URL
+
+
+@pytest.mark.parametrize("query", ["eyJ" * 2_700, "eyJ" * 1_350 + "." + "a" * 4_000])
+def test_looking_for_a_token_takes_no_longer_for_a_url_made_of_its_beginnings(
+    handshake: MakeHandshake, policy: Policy, query: str
+) -> None:
+    shown = handshake(target=f"/?{query}")
+    assert isinstance(screen(shown, policy), Credential)
+    assert min(timeit.repeat(lambda: screen(shown, policy), number=1, repeat=5)) < 0.01
 
 
 def test_no_credential_is_refused(handshake: MakeHandshake, policy: Policy) -> None:

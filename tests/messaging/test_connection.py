@@ -13,6 +13,8 @@ import pytest
 
 from sockade.errors import UsageError
 from sockade.guard.identity import Identity, SessionId
+from sockade.guard.messages import Rates, Standing
+from sockade.guard.rates import Bucket, Rate
 from sockade.messaging.connection import INBOX_MESSAGES, Connection
 from sockade.messaging.frames import frame
 from sockade.messaging.types import Message
@@ -263,6 +265,20 @@ async def test_a_dripped_message_is_closed_after_30_seconds(app: Sockade, room: 
     room.step(5)
     assert dripped.closed == (CloseCode.POLICY_VIOLATION, "message took too long")
     assert whole.closed is None
+
+
+async def test_pings_while_others_say_too_much_are_no_violation(app: Sockade, room: Room) -> None:
+    app.endpoint("/")(Echo)
+    transport = await room.join()
+    total = Bucket(Rate(1, 1))
+    total.take(room.clock.monotonic())
+    transport.connection.standing = Standing(Rates.of(room.hub.limits), Bucket(Rate(100, 100)), total)
+    for _ in range(20):
+        transport.connection.receive_ping()
+    assert transport.closed is None
+    for _ in range(10):
+        transport.connection.receive_ping()
+    assert transport.closed == (CloseCode.POLICY_VIOLATION, "too many messages")
 
 
 async def test_a_slow_consumer_is_dropped_by_number_of_messages(app: Sockade, room: Room) -> None:

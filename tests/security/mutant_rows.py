@@ -243,7 +243,7 @@ RATE: tuple[Row, ...] = (
     (
         "too much although told",
         "guard/messages.py",
-        "return OVER_RATE if standing.violate(now) else TOO_FAST",
+        "return OVER_RATE if taken is None or standing.violate(now) else TOO_FAST",
         "return OVER_RATE",
         MESSAGES,
     ),
@@ -266,9 +266,16 @@ RATE: tuple[Row, ...] = (
     (
         "one allowance for a user",
         "guard/limiter.py",
+        "self._connected.get(user)",
+        "None",
+        LIMITER,
+    ),
+    (
+        "allowance of a user who comes back",
+        "guard/limiter.py",
         "self._users.bucket(user, now)",
         "Bucket(self._rates.user)",
-        f"{OUTSIDE} -k five_sockets",
+        LIMITER,
     ),
     (
         "burst",
@@ -288,10 +295,11 @@ RATE: tuple[Row, ...] = (
     (
         "any of the buckets empty",
         "guard/messages.py",
-        "            if full_at - now > bucket.whole:\n                return False\n",
-        "",
+        "            if full_at - now > bucket.whole:\n",
+        "            if False:\n",
         MESSAGES,
     ),
+    ("what others say", "guard/messages.py", "None if bucket is self._buckets[-1] else False", "False", MESSAGES),
     ("memory of addresses", "guard/rates.py", "or len(self._new) >= self._limit", "or False", f"{OUTSIDE} -k million"),
     ("longer each time", "guard/rates.py", "self._rules.seconds * 2**record.bans", "self._rules.seconds", RATES),
     ("end of a ban", "guard/rates.py", ", self._rules.most_seconds)", ", 10**9)", RATES),
@@ -359,6 +367,7 @@ CONTENT_ROWS: tuple[Row, ...] = (
         "text",
         MESSAGES,
     ),
+    ("marks in a row", "guard/text.py", "        if marks > MOST_MARKS:\n", "        if False:\n", MESSAGES),
     ("normal form", "guard/text.py", 'return unicodedata.normalize("NFC", text)', "return text", MESSAGES),
     ("keys within a message", "guard/text.py", "name is None or name in found or", "", f"{CONTENT} -k deceive"),
     (

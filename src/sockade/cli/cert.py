@@ -15,6 +15,7 @@ from sockade.doors.certificates import (
     local_pair,
     names_of,
     trust_commands,
+    uses_local_pair,
 )
 from sockade.errors import StartError, UsageError
 from sockade.settings import Settings
@@ -24,10 +25,11 @@ app = typer.Typer(name="cert", help="Show, trust and renew certificates.", no_ar
 
 @app.command()
 def show(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
-    """Show the certificate in use, and the local CA behind it."""
+    """Show the certificates in use, and the local CA."""
     settings = settings_from(config, data_dir)
     if settings.tls.certificate is not None:
         _tell(settings.tls.certificate, describe(settings.tls.certificate))
+    if not uses_local_pair(settings):
         return
     pair = local_pair(settings.server.data_dir)
     if not pair.certificate.exists():
@@ -60,7 +62,7 @@ def renew(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
 
 
 def _local(settings: Settings, *, renew: bool = False) -> Pair:
-    if settings.tls.certificate is not None:
+    if not uses_local_pair(settings):
         raise UsageError("tls.certificate is set, so there is no local certificate: see to it where it came from.")
     return ensure_local_pair(settings.server.data_dir, names_of(settings), SystemClock().wall(), renew=renew)
 

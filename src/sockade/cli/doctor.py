@@ -9,7 +9,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ import typer
 
 from sockade.cli.options import ConfigOption, DataDirOption, settings_from
 from sockade.cli.streams import printable
-from sockade.doors.certificates import RENEW_BEFORE, describe, local_pair, look_at_local_pair
+from sockade.doors.certificates import RENEW_BEFORE, describe, local_pair, look_at_local_pair, uses_local_pair
 from sockade.doors.descriptors import OWN, shortage
 from sockade.doors.ports import bind
 from sockade.errors import StartError
@@ -98,12 +98,14 @@ def data_directory(path: Path) -> Finding:
             return Finding("problem", "data", f"{path} cannot be made, for {above} cannot be written by this user")
         return Finding("ok", "data", f"{path} is made at the first start")
     for entry in (path, *path.rglob("*")):
-        if entry.is_symlink() or not entry.exists():  # A running server may have removed it meanwhile.
+        # What a link leads to is not the data directory's, save where that is one itself; and a running server may have
+        # removed it meanwhile.
+        if (entry.is_symlink() and entry != path) or not entry.exists():
             continue
         if not os.access(entry, os.R_OK | os.W_OK | (os.X_OK if entry.is_dir() else 0)):
             advice = f"run `chown -R $(id -un) {path} && chmod -R u+rwX {path}`"
             return Finding("problem", "data", f"{entry} cannot be read and written by this user: {advice}")
-        if stat.S_IMODE(entry.lstat().st_mode) & 0o077:
+        if stat.S_IMODE(entry.stat().st_mode) & 0o077:
             return Finding("problem", "data", f"{entry} can be read by others: run `chmod -R go= {path}`")
     for database in (path / name for name in DATABASES):
         if database.exists() and not is_database(database):
@@ -136,7 +138,11 @@ def ports(settings: Settings) -> Iterator[Finding]:
 
 def clock(data_dir: Path, now: float) -> Finding:
     """Judge the clock by what it must at least be: this program was written, and files were."""
-    times = {entry.lstat().st_mtime: entry for entry in data_dir.rglob("*")}
+    times: dict[float, Path] = {}
+    with suppress(PermissionError):  # Which is said of the data directory.
+        for entry in data_dir.rglob("*"):
+            with suppress(FileNotFoundError):
+                times[entry.lstat().st_mtime] = entry
     newest = max(times, default=0.0)
     if newest - now > FUTURE_SECONDS:
         ahead = f"{(newest - now) / 60:,.0f} minutes behind {times[newest]}"
@@ -151,10 +157,10 @@ def certificate(settings: Settings, now: float) -> Finding:
     configured = settings.tls.certificate
     path = configured or local_pair(settings.server.data_dir).certificate
     try:
-        if configured is None:
+        if uses_local_pair(settings):
             look_at_local_pair(settings.server.data_dir)
-            if not path.exists():
-                return Finding("ok", "certificate", "is made at the first start")
+        if configured is None and not path.exists():
+            return Finding("ok", "certificate", "is made at the first start")
         found = describe(path)
     except StartError as error:
         return Finding("problem", "certificate", str(error))

@@ -1,5 +1,6 @@
 """`sockade init`: a settings file to start from, the data directory, its local certificate and the API key."""
 
+import json
 from pathlib import Path
 
 import typer
@@ -44,9 +45,8 @@ def init(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
         typer.echo(f"{path} is there already and stays as it is.")
     else:
         # The file's own folder is where its relative paths start.
-        chosen = f'data_dir = "{_quoted(data_dir.absolute())}"' if data_dir else '# data_dir = ".sockade"'
-        with path.open("x", encoding="utf-8") as file:
-            file.write(TEMPLATE.format(data_dir=chosen))
+        chosen = f"data_dir = {_quoted(data_dir.absolute())}" if data_dir else '# data_dir = ".sockade"'
+        _write(path, TEMPLATE.format(data_dir=chosen).encode())
         typer.echo(f"{path} written.")
     settings = load(path, {"server.data_dir": data_dir})
     if found := problems(settings):
@@ -60,4 +60,16 @@ def init(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
 
 
 def _quoted(path: Path) -> str:
-    return str(path).replace("\\", "\\\\").replace('"', '\\"')
+    # A text of JSON is one of TOML, which has DEL escaped as well.
+    return json.dumps(str(path), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a new file, as a whole or not at all: half of one would stay as it is the next time."""
+    with path.open("xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+        except OSError:
+            path.unlink()
+            raise

@@ -46,6 +46,8 @@ def _run(arguments: list[str] | None) -> int:
         return _tell(NOT_STARTED, str(error))
     except OSError as error:
         return _tell(NOT_STARTED, f"{error.filename or 'The system'} cannot be used ({error.strerror or error}).")
+    except UnicodeEncodeError:
+        return _tell(USAGE, "An argument is not text in UTF-8.")
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0

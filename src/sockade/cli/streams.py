@@ -2,19 +2,25 @@
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import TextIO
 
 from sockade.telemetry.escape import escape
 
+ERRORS = {"stdin": "surrogateescape", "stdout": "backslashreplace", "stderr": "backslashreplace"}
+"""What is read that is no text goes to who says so in a sentence; what the terminal cannot show is shown by number."""
+
 
 def open_standard_streams() -> None:
-    """Open the null device in the place of each standard stream that is closed.
+    """Open the null device in the place of each standard stream that is closed, and let none fail for its encoding.
 
     Python has None there, and the system would give its number to the next file: to a database, in which whatever is
     said on standard error would then be written.
     """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
+    for number, (name, errors) in enumerate(ERRORS.items()):
+        if isinstance(stream := getattr(sys, name), TextIOWrapper):
+            stream.reconfigure(errors=errors)
+        elif stream is None:
             handle = os.open(os.devnull, os.O_RDWR)
             if handle != number:
                 os.dup2(handle, number)

@@ -220,7 +220,7 @@ def _parts(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     segments = text.split(".")
     try:
         header, claims = (json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in segments[:2])
-    except ValueError:
+    except (ValueError, RecursionError):
         header = claims = None
     if len(segments) != 3 or not isinstance(header, dict) or not isinstance(claims, dict):
         raise UsageError("This is not a JSON Web Token.")

@@ -97,6 +97,13 @@ def pair_for(settings: Settings, now: float) -> Pair:
     return ensure_local_pair(settings.server.data_dir, names_of(settings), now)
 
 
+def uses_local_pair(settings: Settings) -> bool:
+    """Tell whether a listener has the local certificate: the public one, or that of the server API on loopback."""
+    admin = settings.admin
+    is_admin = admin.tls and is_loopback(admin.host) and os.path.exists(settings.api_key_path)
+    return settings.tls.certificate is None or is_admin
+
+
 def names_of(settings: Settings) -> tuple[str, ...]:
     """Return the names the local certificate is for, besides the usual ones of this machine."""
     hosts = filter(_is_address, (settings.server.host, settings.admin.host))
@@ -294,7 +301,10 @@ def _over(signed: _Signed, now: datetime) -> bool:
 
 
 def _serves(leaf: _Signed, authority: _Signed, names: tuple[str, ...], now: datetime) -> bool:
-    if _over(leaf, now) or set(_alternative_names(leaf.certificate)) != set(names):
+    # One that was made while the clock stood ahead is no client's until then.
+    if _over(leaf, now) or leaf.certificate.not_valid_before_utc > now:
+        return False
+    if set(_alternative_names(leaf.certificate)) != set(names):
         return False
     try:
         leaf.certificate.verify_directly_issued_by(authority.certificate)

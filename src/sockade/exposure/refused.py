@@ -22,6 +22,8 @@ ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^/:@?#\[\]]+)(?::([1-9][0-9]{
 VARIABLE = re.compile(r"\{(\w*)\}")
 
 PAIR = ("tls.certificate", "tls.key")
+FITTING = ("outbox_bytes", "incomplete_bytes", "message_bytes_burst")
+"""The limits that the longest message has to fit."""
 
 
 def problems(settings: Settings, now: datetime | None = None, broken: Collection[str] = ()) -> list[str]:
@@ -59,7 +61,7 @@ def problems(settings: Settings, now: datetime | None = None, broken: Collection
         found += issuers(settings)
     if sound("channels"):
         found += _channels(settings)
-    if sound("limits.outbox_bytes", "limits.incomplete_bytes", "limits.message_bytes"):
+    if sound("limits.message_bytes", *(f"limits.{key}" for key in FITTING)):
         found += _limits(settings)
     return found
 
@@ -194,6 +196,6 @@ def _channels(settings: Settings) -> Iterator[str]:
 
 def _limits(settings: Settings) -> Iterator[str]:
     limits = settings.limits
-    for key in ("outbox_bytes", "incomplete_bytes"):
+    for key in FITTING:
         if getattr(limits, key) < limits.message_bytes:
             yield f"limits.{key} is smaller than limits.message_bytes: no message of that size could pass, raise it."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from sockade.guard.addresses import allowance_key
 from sockade.guard.handshake import Refuse
@@ -28,6 +29,8 @@ class Limiter:
     def __init__(self, limits: LimitSettings) -> None:
         self._rates = Rates.of(limits)
         self._users = Allowances(self._rates.user)
+        self._connected: WeakValueDictionary[str, Bucket] = WeakValueDictionary()
+        """What those share who are connected, for as long as one of them is: `_users` forgets what nobody asks for."""
         self._addresses = Allowances(Rate(limits.handshakes_per_minute / 60, limits.handshakes_per_minute))
         self._total = Bucket(self._rates.total)
         self._bans = Bans(BanRules(limits.ban_strikes, limits.ban_seconds, limits.ban_most_seconds))
@@ -61,7 +64,10 @@ class Limiter:
 
     def standing(self, user: str, now: float) -> Standing:
         """Return the allowances of a new connection; a user's connections share one."""
-        return Standing(self._rates, self._users.bucket(user, now), self._total)
+        bucket = self._connected.get(user)
+        if bucket is None:
+            bucket = self._connected[user] = self._users.bucket(user, now)
+        return Standing(self._rates, bucket, self._total)
 
     def strike(self, user: str, address: str, now: float) -> None:
         """Count a closing for cause against both who did it and where from."""

@@ -92,8 +92,10 @@ class Standing:
         self._buckets = (Bucket(rates.bytes), Bucket(rates.messages), user, total)
         self._violations = Bucket(rates.violations)
 
-    def take(self, size: int, now: float) -> bool:
+    def take(self, size: int, now: float) -> bool | None:
         """Take one message of a size out of every allowance; False at the first that has not enough.
+
+        None where that is the total's: what others say is nobody's violation.
 
         This is `Bucket.take` again, without a call for each: every message asks it.
         """
@@ -104,7 +106,7 @@ class Standing:
                 full_at = now
             full_at += cost * bucket.one
             if full_at - now > bucket.whole:
-                return False
+                return None if bucket is self._buckets[-1] else False
             bucket.full_at = full_at
             cost = 1.0  # behind the bytes, messages are counted
         return True
@@ -121,8 +123,9 @@ def decide(
     if now >= expires_at:
         return EXPIRED
     # len counts characters: exact for ASCII, and for other text within a factor of four of the bytes.
-    if not standing.take(len(message), now):
-        return OVER_RATE if standing.violate(now) else TOO_FAST
+    taken = standing.take(len(message), now)
+    if not taken:
+        return OVER_RATE if taken is None or standing.violate(now) else TOO_FAST
     if not isinstance(message, str):
         return message if rules.binary else BINARY_UNEXPECTED
     if rules.any_text:

@@ -15,6 +15,8 @@ REMEMBERED = 60_000
 """Entries of each generation. Two generations of 60,000 addresses take about 40 MiB."""
 
 
+MOST_DOUBLINGS = 64
+"""Of a ban: far beyond every limit on bans, and where a number of seconds can still be multiplied."""
 SLACK = 0.001
 """How much of a token may be missing: sums of fractions are rounded, and the last token of a burst must not be lost."""
 
@@ -45,7 +47,7 @@ class Bucket:
     It starts full, and being asked allocates nothing.
     """
 
-    __slots__ = ("full_at", "one", "whole")
+    __slots__ = ("__weakref__", "full_at", "one", "whole")
 
     def __init__(self, rate: Rate) -> None:
         self.full_at = 0.0
@@ -167,7 +169,7 @@ class Bans:
         if record.strikes >= self._rules.strikes:
             record.strikes = 0
             record.banned_until = now + min(self._rules.seconds * 2**record.bans, self._rules.most_seconds)
-            record.bans += 1
+            record.bans = min(record.bans + 1, MOST_DOUBLINGS)
 
     def seconds_left(self, key: str, now: float) -> float:
         """Return for how long a key is still refused; 0 if it is not."""

@@ -1,7 +1,7 @@
 """Decides which text may pass: no control characters, nothing that reorders what is read; in one normal form.
 
-Sources: Unicode UAX #9 (bidirectional controls), UAX #15 (NFC), UTS #36 §2 (spoofing). Zero-width joiners stay in
-texts, where emoji and several scripts need them; names are stricter (`sockade.identity.names`).
+Sources: Unicode UAX #9 (bidirectional controls), UAX #15 (NFC, and §13 on marks), UTS #36 §2 (spoofing). Zero-width
+joiners stay in texts, where emoji and several scripts need them; names are stricter (`sockade.identity.names`).
 """
 
 from __future__ import annotations
@@ -22,16 +22,34 @@ FORBIDDEN = re.compile(
 )
 PERMITTED_ASCII = bytes(FORBIDDEN.match(chr(code)) is None for code in range(256))
 """The same for a text in ASCII: by code of a character, 0 where it is forbidden."""
+MOST_MARKS = 30
+"""Marks in a row, as the Stream-Safe Text Format has them. NFC puts n of them in order in n² steps: seconds for a
+message of nothing else, and no language stacks as many."""
+NO_LETTERS = re.compile(rf"[^\w\x00-\x7f]{{{MOST_MARKS + 1},}}")
+"""Where so many may be: no mark is a letter, and this is asked sooner than what each character is."""
 
 
 def clean(text: str) -> str | None:
-    """Return a text in NFC, or None where it holds a character that no text needs."""
+    """Return a text in NFC, or None where it holds a character that no text needs, or too many marks in a row."""
     if text.isascii():
         return None if 0 in text.encode().translate(PERMITTED_ASCII) else text
     # Nothing printable is forbidden, and that is asked sooner than it is searched for.
     if not text.isprintable() and FORBIDDEN.search(text) is not None:
         return None
+    if any(has_stack(run[0]) for run in NO_LETTERS.finditer(text)):
+        return None
     return unicodedata.normalize("NFC", text)
+
+
+def has_stack(text: str) -> bool:
+    """Tell whether there are more than `MOST_MARKS` marks in a row."""
+    marks = 0
+    for character in text:
+        # Not `combining`: three marks of class 0 are made of others.
+        marks = marks + 1 if unicodedata.category(character)[0] == "M" else 0
+        if marks > MOST_MARKS:
+            return True
+    return False
 
 
 def clean_value(value: Any) -> Any | None:

@@ -360,10 +360,10 @@ class Connection:
 
     def allow_one_more(self) -> bool:
         """Count a further command of one message like a message; False over the rate."""
-        if self.standing.take(0, self.hub.monotonic()):
-            return True
-        self.count_violation(TOO_FAST)
-        return False
+        taken = self.standing.take(0, self.hub.monotonic())
+        if taken is False:
+            self.count_violation(TOO_FAST)
+        return bool(taken)
 
     def count_violation(self, too_many: Close = TOO_MANY_INVALID) -> None:
         """Count something that was rejected, and close when there was too much of it."""
