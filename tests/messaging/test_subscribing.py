@@ -239,6 +239,20 @@ async def test_a_personal_channel_is_heard_by_its_user_alone_and_without_asking(
     assert bob.pushes("pub") == []
 
 
+async def test_a_user_called_like_another_channel_does_not_hear_it_by_that(app: Sockade, room: Room) -> None:
+    app.channel("inbox:staff")(Guests)
+    app.channel("inbox:{user}", personal=True)(Open)
+    house = House(app, room)
+    await house.node.start()
+    stranger = await house.enter("staff", connect=False)
+    assert "subs" not in (await stranger.ask("connect"))["connect"]
+    await house.app.publish("inbox:staff", "among us")
+    await house.room.turn()
+    assert stranger.pushes("pub") == []
+    ada = await house.enter("ada", connect=False)
+    assert list((await ada.ask("connect"))["connect"]["subs"]) == ["inbox:ada"]
+
+
 async def test_what_a_personal_channel_said_meanwhile_is_recovered_in_connect(house: House) -> None:
     ada = await house.enter(connect=False)
     at = (await ada.ask("connect"))["connect"]["subs"]["mine:ada"]
