@@ -64,6 +64,8 @@ class Vip(Open):
     async def on_subscribe(self, connection: Connection, name: str) -> dict[str, str]:
         if name == "full":
             raise RejectedError("the room is full", 410)
+        if name == "busy":
+            raise RejectedError("not now", 111)
         return {"welcome": connection.identity.user}
 
     async def on_publish(self, connection: Connection, message: Any, name: str) -> Any:
@@ -317,6 +319,9 @@ async def test_hooks_may_answer_change_and_refuse(house: House) -> None:
     assert (await ada.ask("subscribe", channel="vip:a"))["subscribe"]["data"] == {"welcome": "ada"}
     full = await ada.ask("subscribe", channel="vip:full")
     assert full["error"] == {"code": 410, "message": "the room is full"}
+    # SDKs try again after an error that is temporary, and after no other.
+    busy = await ada.ask("subscribe", channel="vip:busy")
+    assert busy["error"] == {"code": 111, "message": "not now", "temporary": True}
     for data in ("hi", "there"):
         await ada.ask("publish", channel="vip:a", data=data)
     assert [one["pub"]["data"] for one in ada.pushes("pub")] == [{"said": "hi"}, "there"]
