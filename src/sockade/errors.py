@@ -50,7 +50,7 @@ class RejectedError(SockadeError):
     """Application code will not do what a client asks for: raised by a hook or a procedure, told to the client.
 
     The client gets `code` and the message, so neither may hold a secret. Codes of an application's own are 400 to
-    1999; 103, permission denied, is the default.
+    1999; 103, permission denied, is the default; 100 and 111 are temporary, so that clients try again by themselves.
     """
 
     def __init__(self, message: str = "permission denied", code: int = 103) -> None:

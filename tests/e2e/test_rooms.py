@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from tests.e2e.fake import Relay, play_server
 from tests.e2e.server import PageServer
 from tests.e2e.visitor import Visitor
 
@@ -16,9 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, WebSocket
+    from playwright.sync_api import Browser, WebSocket, WebSocketRoute
 
     Arrive = Callable[..., Visitor]
+
+
+def push(socket: WebSocketRoute, kind: str, channel: str = "room:lobby", **content: object) -> None:
+    """Have the page told something in a room."""
+    socket.send(json.dumps({"push": {"channel": channel, kind: content}}))
+
+
+def said(text: str, offset: int, user: str = "bob") -> dict[str, object]:
+    """Return a publication."""
+    return {"data": {"text": text}, "info": {"user": user, "client": "c2"}, "offset": offset}
 
 
 def test_everyone_is_in_the_lobby_and_hears_other_rooms_only_by_joining_them(visitor: Arrive) -> None:
@@ -148,6 +159,72 @@ def test_a_room_that_the_server_refuses_is_not_kept(visitor: Arrive) -> None:
     expect(ada.page.locator("#join-error")).to_have_text("You are not allowed in this room.")
     ada.sees_room("lobby")
     expect(ada.page.locator("[data-room]")).to_have_count(1)
+
+
+def test_a_message_elsewhere_takes_neither_a_click_under_way_nor_the_focus(visitor: Arrive) -> None:
+    ada = visitor()
+    dials = play_server(ada.page)
+    ada.sign_in("ada", "second")
+    ada.page.locator('[data-room="lobby"] .room').hover()
+    ada.page.mouse.down()
+    push(dials[-1], "pub", **said("one", 1))
+    expect(ada.page.locator('[data-room="lobby"] .unread')).to_have_text("1 new")
+    ada.page.mouse.up()
+    ada.sees_room("lobby")
+    leave = ada.page.get_by_role("button", name="Leave second")
+    leave.focus()
+    push(dials[-1], "pub", "room:second", **said("two", 1))
+    expect(ada.page.locator('[data-room="second"] .unread')).to_have_text("1 new")
+    expect(leave).to_be_focused()
+
+
+def test_who_comes_and_goes_for_ever_fills_no_page(visitor: Arrive) -> None:
+    ada = visitor()
+    dials = play_server(ada.page)
+    ada.sign_in("ada")
+    push(dials[-1], "pub", **said("before all that", 1))
+    for number in range(150):
+        for kind, user in (("join", "bob"), ("join", "carl"), ("leave", "bob"), ("leave", "carl")):
+            push(dials[-1], kind, info={"user": user, "client": f"{user}{number}"})
+    push(dials[-1], "pub", **said("after all that", 2))
+    ada.sees_lines("before all that", "after all that")
+    expect(ada.shown.locator(".notice")).to_have_count(100)
+    expect(ada.shown.locator(".notice").last).to_have_text("carl left")
+
+
+def test_what_is_said_in_another_room_while_its_history_is_read_is_counted(visitor: Arrive) -> None:
+    ada, bob = visitor(), visitor().sign_in("bob", "reading")
+    relay = Relay(ada.page)
+    ada.sign_in("ada").sees_room("lobby")
+    bob.say("before")
+    bob.sees_marks("Delivered")
+    relay.downward = lambda message: '"history"' not in message
+    ada.page.get_by_label("Join or make a room").fill("reading")
+    ada.page.get_by_role("button", name="Join", exact=True).click()
+    while not relay.held:
+        ada.page.wait_for_timeout(20)
+    ada.turn_to("lobby")
+    bob.say("meanwhile")
+    bob.sees_marks("Delivered", "Delivered")
+    ada.page.wait_for_timeout(300)
+    relay.release()
+    expect(ada.page.locator('[data-room="reading"] .unread')).to_have_text("1 new")
+    ada.turn_to("reading").sees_lines("before", "meanwhile")
+
+
+def test_a_lobby_that_the_server_takes_away_stays_to_be_seen(visitor: Arrive) -> None:
+    ada = visitor()
+    dials = play_server(ada.page)
+    ada.sign_in("ada")
+    push(dials[-1], "pub", **said("while I could", 1))
+    ada.sees_lines("while I could")
+    push(dials[-1], "unsubscribe", code=2000, reason="unsubscribed")
+    ada.sees_notice("You are not allowed in this room.")
+    ada.sees_lines("while I could")
+    ada.page.locator("#message").fill("and now?")
+    expect(ada.page.locator("#send")).to_be_disabled()
+    ada.enter("elsewhere").page.locator("#message").fill("here")
+    expect(ada.page.locator("#send")).to_be_enabled()
 
 
 def test_what_a_tab_stored_is_not_trusted(visitor: Arrive) -> None:

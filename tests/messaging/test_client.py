@@ -14,6 +14,7 @@ from sockade.guard.identity import Identity
 from sockade.messaging.application import Sockade
 from sockade.messaging.broker import Draft, Keep, Position, Publication, Published
 from sockade.messaging.channel_protocol import CONNECT_SECONDS
+from sockade.messaging.connection import INBOX_MESSAGES
 from sockade.messaging.promise import Promise
 from sockade.messaging.publishing import UNANSWERED
 from sockade.messaging.subscribing import SUBSCRIPTIONS
@@ -451,6 +452,25 @@ async def test_an_answer_to_a_ping_is_heard_while_a_command_takes_its_time_and_i
     house.room.step(20)
     assert (ada.closed, ada.transport.aborted) == (None, False)
     assert len(house.room.seen) == seen
+
+
+async def test_the_server_pings_while_commands_wait_and_waits_for_no_answer_meanwhile(house: House) -> None:
+    """An SDK that hears nothing for its time and 10 s more cuts the connection, and loses the answers it waits for."""
+    ada = await house.enter()
+    going_on = house.hold_reads()
+    for number in range(2, 2 + INBOX_MESSAGES + 1):
+        await ada.send(f'{{"id":{number},"history":{{"channel":"room:a","limit":1}}}}')
+    assert ada.transport.connection.reading_paused
+    for pings in (1, 2):
+        house.room.step(26)
+        await house.room.turn()
+        assert [one for one in ada.heard() if not one] == [{}] * pings
+    assert (ada.closed, ada.transport.aborted) == (None, False)
+    going_on.set()
+    await house.room.turn()
+    # The answers to both come now, and are no fault of the client.
+    assert await ada.send("{}") == await ada.send("{}") == []
+    assert ada.closed is None
 
 
 async def test_who_does_not_take_the_answers_gets_no_more_of_them(house: House) -> None:

@@ -324,6 +324,12 @@ def test_a_personal_channel_is_one_of_users_with_a_colon_too() -> None:
         app.channel("of:{issuer}:{name}")(type("Second", (), {}))
 
 
+def test_a_personal_channel_has_no_right_to_hear_it_that_would_not_be_asked() -> None:
+    handler = type("Personal", (), {"may_subscribe": lambda self, identity, user: identity.role == "admin"})
+    with pytest.raises(UsageError, match="without asking, so leave may_subscribe out"):
+        Sockade().channel("of:{user}", personal=True)(handler)
+
+
 @pytest.mark.parametrize("name", ["self", "identity", "connection", "message"])
 def test_a_variable_is_not_called_like_what_methods_get_anyway(name: str) -> None:
     with pytest.raises(UsageError, match=f"calls a variable {name}"):

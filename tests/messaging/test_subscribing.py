@@ -64,6 +64,8 @@ class Vip(Open):
     async def on_subscribe(self, connection: Connection, name: str) -> dict[str, str]:
         if name == "full":
             raise RejectedError("the room is full", 410)
+        if name == "busy":
+            raise RejectedError("not now", 111)
         return {"welcome": connection.identity.user}
 
     async def on_publish(self, connection: Connection, message: Any, name: str) -> Any:
@@ -256,6 +258,20 @@ async def test_a_personal_channel_is_heard_by_its_user_alone_and_without_asking(
     assert bob.pushes("pub") == []
 
 
+async def test_a_user_called_like_another_channel_does_not_hear_it_by_that(app: Sockade, room: Room) -> None:
+    app.channel("inbox:staff")(Guests)
+    app.channel("inbox:{user}", personal=True)(Open)
+    house = House(app, room)
+    await house.node.start()
+    stranger = await house.enter("staff", connect=False)
+    assert "subs" not in (await stranger.ask("connect"))["connect"]
+    await house.app.publish("inbox:staff", "among us")
+    await house.room.turn()
+    assert stranger.pushes("pub") == []
+    ada = await house.enter("ada", connect=False)
+    assert list((await ada.ask("connect"))["connect"]["subs"]) == ["inbox:ada"]
+
+
 async def test_what_a_personal_channel_said_meanwhile_is_recovered_in_connect(house: House) -> None:
     ada = await house.enter(connect=False)
     at = (await ada.ask("connect"))["connect"]["subs"]["mine:ada"]
@@ -320,6 +336,9 @@ async def test_hooks_may_answer_change_and_refuse(house: House) -> None:
     assert (await ada.ask("subscribe", channel="vip:a"))["subscribe"]["data"] == {"welcome": "ada"}
     full = await ada.ask("subscribe", channel="vip:full")
     assert full["error"] == {"code": 410, "message": "the room is full"}
+    # SDKs try again after an error that is temporary, and after no other.
+    busy = await ada.ask("subscribe", channel="vip:busy")
+    assert busy["error"] == {"code": 111, "message": "not now", "temporary": True}
     for data in ("hi", "there"):
         await ada.ask("publish", channel="vip:a", data=data)
     assert [one["pub"]["data"] for one in ada.pushes("pub")] == [{"said": "hi"}, "there"]

@@ -15,6 +15,7 @@ from sockade.protocol.replies import (
     Empty,
     ErrorCode,
     Pub,
+    RpcResult,
     SubscribeResult,
     encode_push,
     encode_reply,
@@ -51,6 +52,13 @@ def test_data_travels_as_it_was_published() -> None:
         b'{"push":{"channel":"room","join":{"info":{"user":"ada","client":"c1","chan_info":{"text":"hi"}}}}}'
     )
     assert encode_push("disconnect", {"code": 3001}) == b'{"push":{"disconnect":{"code":3001}}}'
+
+
+def test_no_line_feed_parts_what_an_application_gives_as_json_already() -> None:
+    """SDKs take a message apart at its line feeds: half an object would end the connection."""
+    pretty = msgspec.Raw(b'{\n  "text": "hi\\n"\n}')
+    assert encode_reply(1, "rpc", RpcResult(pretty)) == b'{"id":1,"rpc":{"data":{"text":"hi\\n"}}}'
+    assert encode_push("pub", Pub(pretty), "room") == (b'{"push":{"channel":"room","pub":{"data":{"text":"hi\\n"}}}}')
 
 
 def test_a_recovered_subscription_carries_what_was_missed() -> None:

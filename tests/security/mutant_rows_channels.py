@@ -132,6 +132,20 @@ CHANNELS: tuple[Row, ...] = (
         f"{SUBSCRIBING} -k personal",
     ),
     (
+        "a personal channel that is another's",
+        "messaging/channels.py",
+        "if match is not None and match.channel is channel:",
+        "if match is not None:",
+        f"{SUBSCRIBING} -k called_like",
+    ),
+    (
+        "a right of a personal channel",
+        "messaging/channels.py",
+        'if personal and found["may_subscribe"] is not None:',
+        "if False:",
+        "tests/messaging/test_handlers.py -k would_not_be_asked",
+    ),
+    (
         "right to see history",
         "messaging/publishing.py",
         "or not match.may_see_history(client.connection.identity)",

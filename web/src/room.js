@@ -75,7 +75,7 @@ export class Room {
     this.#subscription = connection.client.newSubscription(CHANNEL + name, options);
     this.#subscription.on("subscribed", ({ recovered }) => this.#subscribed(recovered));
     this.#subscription.on("subscribing", () => this.#away());
-    this.#subscription.on("unsubscribed", ({ code }) => code && this.#told.refused(this));
+    this.#subscription.on("unsubscribed", ({ code }) => code && this.#shutOut());
     this.#subscription.on("publication", (publication) => this.#published(publication));
     this.#subscription.on("join", ({ info }) => this.#joined(info));
     this.#subscription.on("leave", ({ info }) => this.#left(info));
@@ -117,6 +117,11 @@ export class Room {
     this.#told.changed(this);
   }
 
+  #shutOut() {
+    this.live = false;
+    this.#told.refused(this);
+  }
+
   #read(urgent) {
     this.#held ??= [];
     this.#pace.do(() => this.#readHistory(), { urgent });
@@ -135,7 +140,11 @@ export class Room {
     const held = this.#held;
     this.#held = null;
     this.#begin(history);
-    for (const publication of [...history.publications.reverse(), ...held]) this.#take(publication, { old: true });
+    // What came meanwhile is news, whether the history holds it as well or not.
+    const news = new Set(held.map(({ offset }) => offset));
+    for (const publication of [...history.publications.reverse(), ...held]) {
+      this.#take(publication, { old: !news.has(publication.offset) });
+    }
     this.log.ready();
     this.#settle(UNSURE);
   }
@@ -158,8 +167,11 @@ export class Room {
   }
 
   #take({ offset, data, info, tags }, { old = false } = {}) {
-    if (offset <= this.#last) return;
-    this.#last = offset;
+    // What the server keeps in no history has no offset, comes once, and moves nobody's place in the stream.
+    if (offset !== undefined) {
+      if (offset <= this.#last) return;
+      this.#last = offset;
+    }
     // Only what the application itself publishes has no connection behind it, and says for whom it speaks.
     const from = info?.user ?? data?.from;
     if (typeof data?.text !== "string" || typeof from !== "string") return;

@@ -156,7 +156,11 @@ class Channels:
     def personal_of(self, user: str) -> Iterable[Match]:
         """Return the channels that belong to a user, to which the server subscribes each of their connections."""
         for channel in self.personal:
-            yield Match(channel.pattern.replace(f"{{{USER_VARIABLE}}}", user), channel, {USER_VARIABLE: user})
+            match = self.find(channel.pattern.replace(f"{{{USER_VARIABLE}}}", user))
+            # A user may be called so that another declaration comes first: then it is that one's channel, and no right
+            # to hear it.
+            if match is not None and match.channel is channel:
+                yield match
 
 
 def declared_by(
@@ -179,6 +183,8 @@ def declared_by(
     where = f"the channel {pattern!r}"
     found = methods(where, handler, METHODS, list(fits.groupindex))
     message = message_type(where, handler)
+    if personal and found["may_subscribe"] is not None:
+        raise UsageError(f"{where} is personal: its user is subscribed without asking, so leave may_subscribe out")
     # A function that is there may be as good as false.
     if found["may_subscribe"] is None:
         found["may_subscribe"] = anyone

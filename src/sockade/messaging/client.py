@@ -130,7 +130,7 @@ class Client:
         except StorageError:
             result = replies.error(ErrorCode.INTERNAL)
         except RejectedError as error:
-            result = replies.Error(error.code, str(error))
+            result = replies.Error(error.code, str(error), error.code in replies.TEMPORARY)
         if result is not None:
             self.answer(command, result)
 

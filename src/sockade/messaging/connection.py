@@ -272,10 +272,11 @@ class Connection:
             self._ping_at = now + limits.ping_seconds
             if not self.reading_paused:
                 self._pong_by = now + limits.pong_seconds
-                if self.endpoint.heartbeat is not None:
-                    self.queue(self.endpoint.heartbeat)
-                else:
-                    self.transport.ping()
+            # An SDK takes a server that is silent for gone, whether its own answers are read or not.
+            if self.endpoint.heartbeat is not None:
+                self.queue(self.endpoint.heartbeat)
+            elif not self.reading_paused:
+                self.transport.ping()
         return self._next_deadline()
 
     def _is_stalled(self, now: float) -> bool:

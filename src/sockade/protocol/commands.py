@@ -15,7 +15,7 @@ from sockade.protocol.codec import DecodeError, convert
 
 CHANNEL_CHARACTERS = 255
 COMMANDS_A_MESSAGE = 64
-"""More than an SDK ever batches; each of them is judged by itself all the same."""
+"""Each of them is judged by itself all the same. The JavaScript SDK sends all its subscriptions in one message."""
 
 Channel = Annotated[str, msgspec.Meta(min_length=1, max_length=CHANNEL_CHARACTERS)]
 Offset = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]

@@ -234,6 +234,15 @@ Result = (
 _encode = msgspec.json.Encoder().encode
 
 
+def on_one_line(value: object) -> bytes:
+    """Return a value as JSON without a line feed: that is what parts the objects of a message.
+
+    Only what an application hands over as JSON already, a `msgspec.Raw`, can bring one.
+    """
+    data = _encode(value)
+    return data if b"\n" not in data else msgspec.json.format(data, indent=-1)
+
+
 def error(code: ErrorCode) -> Error:
     """Return the error of a code."""
     return Error(code, MESSAGES[code], code in TEMPORARY)
@@ -241,9 +250,9 @@ def error(code: ErrorCode) -> Error:
 
 def encode_reply(id_: int, method: str, result: Result | Error) -> bytes:
     """Return one reply as JSON."""
-    return _encode({"id": id_, "error" if isinstance(result, Error) else method: result})
+    return on_one_line({"id": id_, "error" if isinstance(result, Error) else method: result})
 
 
 def encode_push(kind: str, content: Any, channel: str = "") -> bytes:
     """Return one push as JSON; a push about the connection itself names no channel."""
-    return _encode({"push": {"channel": channel, kind: content} if channel else {kind: content}})
+    return on_one_line({"push": {"channel": channel, kind: content} if channel else {kind: content}})
