@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from sockade.messaging.subscribing import SUBSCRIPTIONS
 from tests.sdk.clients import JavaScript
 from tests.sdk.conftest import bearer
 
@@ -47,3 +49,18 @@ async def test_what_is_sent_reaches_the_application_and_what_it_sends_the_client
     assert (await client.do("rpc", method="sent", data={}))["data"] == [{"ping": 1}]
     await client.do("rpc", method="admin", data={"do": "message"})
     assert (await client.wait("message"))["data"] == {"hello": "corp:ada"}
+
+
+async def test_as_many_subscriptions_as_there_may_be_come_back_in_one_message(meet: Meet) -> None:
+    client = meet(bearer("ada"))
+    await client.open()
+    await client.wait("connected")
+    # The personal channel is one of them.
+    channels = [f"room:back-{time.monotonic_ns()}-{number}" for number in range(SUBSCRIPTIONS - 1)]
+    for channel in channels:
+        await client.subscribe(channel)
+        await client.wait("subscribed", channel=channel)
+    await client.do("cut")
+    for channel in channels:
+        await client.wait("subscribed", 2, channel=channel)
+    assert client.seen("disconnected") == []

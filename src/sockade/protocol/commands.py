@@ -14,8 +14,9 @@ import msgspec
 from sockade.protocol.codec import DecodeError, convert
 
 CHANNEL_CHARACTERS = 255
-COMMANDS_A_MESSAGE = 64
-"""Each of them is judged by itself all the same. The JavaScript SDK sends all its subscriptions in one message."""
+COMMANDS_A_MESSAGE = 128
+"""Room for `connect` and all the subscriptions of a connection, which the JavaScript SDK sends in one message when it
+comes back: beyond this the close is final. Each of them is judged by itself all the same."""
 
 Channel = Annotated[str, msgspec.Meta(min_length=1, max_length=CHANNEL_CHARACTERS)]
 Offset = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
