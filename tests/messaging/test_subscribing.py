@@ -233,6 +233,29 @@ async def test_rights_that_cannot_be_told_after_a_renewal_close_that_connection_
     assert [str(error) for error in house.room.errors] == ["the application's own database is away"]
 
 
+async def test_what_a_renewed_token_does_not_name_is_heard_no_more(house: House) -> None:
+    """Case 40."""
+    ada = await house.enter(channels=("guests", "closed:a", "news", "mine:ada"))
+    await house.control.subscribe("ada", "closed:b")
+    house.renew(ada, channels=("closed:a",))
+    await house.room.turn()
+    found = [(push["channel"], push["unsubscribe"]["code"]) for push in ada.pushes("unsubscribe")]
+    assert (found, set(ada.client.subscriptions)) == ([("guests", 2000)], {"closed:a", "closed:b", "news", "mine:ada"})
+
+
+async def test_what_is_renewed_while_the_server_subscribes_counts(house: House) -> None:
+    ada = await house.enter(connect=False, channels=("guests", "news"))
+    going_on = house.hold_reads()
+    await ada.send('{"id":1,"connect":{}}')
+    house.renew(ada, channels=("news",))
+    going_on.set()
+    for _ in range(3):
+        await house.room.turn()
+    (reply,) = [one["connect"] for one in ada.heard() if one.get("id") == 1]
+    assert set(reply["subs"]) == set(ada.client.subscriptions) == {"mine:ada", "news"}
+    assert "guests" not in house.node.members
+
+
 async def test_recovery_and_history_ask_for_the_rights_of_now(house: House) -> None:
     """Case 47."""
     guest = await house.enter(role="guest")

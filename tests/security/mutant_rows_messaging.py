@@ -321,4 +321,18 @@ ROWS: tuple[Row, ...] = (
         "    if False:\n",
         f"{SUBSCRIBING} -k may_hold",
     ),
+    (
+        "channels that a renewed token names no more",
+        "messaging/subscribing.py",
+        "    if subscription.claimed:\n",
+        "    if False:\n",
+        f"{SUBSCRIBING} -k does_not_name",
+    ),
+    (
+        "a renewal while the server subscribes",
+        "messaging/subscribing.py",
+        "            if may_stay(client, subscription)\n",
+        "            if True\n",
+        f"{SUBSCRIBING} -k while_the_server_subscribes",
+    ),
 )

@@ -64,6 +64,8 @@ class Subscription:
     info: ClientInfo
     by_server: bool = False
     """The server subscribed the connection, which did not ask."""
+    claimed: bool = False
+    """It did so because the connection's token names the channel."""
     grant: Grant | None = None
     """What it rests on, where that is a subscription token."""
     ends_at: float = math.inf
