@@ -607,6 +607,35 @@ async def test_a_disk_that_hangs_holds_up_no_end_of_a_token(house: House) -> Non
     looking.cancel()
 
 
+async def test_a_disk_that_hangs_holds_up_no_look_at_other_channels(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody looks at for long begins anew, and all who hear it with it."""
+    monkeypatch.setattr("sockade.messaging.node.DELIVERY_SECONDS", 0.01)
+    ada = await house.enter()
+    await ada.ask("subscribe", channel="news")
+    read, looked, hanging = house.broker.history, [], asyncio.Event()
+
+    async def slow(channel: str, **options: Any) -> Any:
+        looked.append(channel)
+        if channel == "news":
+            await hanging.wait()
+        return await read(channel, **options)
+
+    monkeypatch.setattr(house.broker, "history", slow)
+    async with asyncio.timeout(20):
+        for _ in range(3):
+            house.room.clock.step(POSITION_CHECK_SECONDS)
+            await house.node.look_at_tops()
+        assert sorted(looked) == ["mine:ada"] * 3 + ["news"]
+        hanging.set()
+        house.room.clock.step(POSITION_CHECK_SECONDS)
+        await house.node.look_at_tops()
+        house.room.clock.step(POSITION_CHECK_SECONDS)
+        await house.node.look_at_tops()
+    assert looked.count("news") == 2
+
+
 async def test_what_others_hear_has_no_field_that_the_type_has_not(house: House) -> None:
     ada, bob = await house.enter(), await house.enter("bob")
     await bob.ask("subscribe", channel="loose")
