@@ -235,6 +235,29 @@ async def test_rights_that_cannot_be_told_after_a_renewal_close_that_connection_
     assert [str(error) for error in house.room.errors] == ["the application's own database is away"]
 
 
+async def test_what_a_renewed_token_does_not_name_is_heard_no_more(house: House) -> None:
+    """Case 40."""
+    ada = await house.enter(channels=("guests", "closed:a", "news", "mine:ada"))
+    await house.control.subscribe("ada", "closed:b")
+    house.renew(ada, channels=("closed:a",))
+    await house.room.turn()
+    found = [(push["channel"], push["unsubscribe"]["code"]) for push in ada.pushes("unsubscribe")]
+    assert (found, set(ada.client.subscriptions)) == ([("guests", 2000)], {"closed:a", "closed:b", "news", "mine:ada"})
+
+
+async def test_what_is_renewed_while_the_server_subscribes_counts(house: House) -> None:
+    ada = await house.enter(connect=False, channels=("guests", "news"))
+    going_on = house.hold_reads()
+    await ada.send('{"id":1,"connect":{}}')
+    house.renew(ada, channels=("news",))
+    going_on.set()
+    for _ in range(3):
+        await house.room.turn()
+    (reply,) = [one["connect"] for one in ada.heard() if one.get("id") == 1]
+    assert set(reply["subs"]) == set(ada.client.subscriptions) == {"mine:ada", "news"}
+    assert "guests" not in house.node.members
+
+
 async def test_recovery_and_history_ask_for_the_rights_of_now(house: House) -> None:
     """Case 47."""
     guest = await house.enter(role="guest")
@@ -601,6 +624,35 @@ async def test_a_disk_that_hangs_holds_up_no_end_of_a_token(house: House) -> Non
     await house.room.turn()
     assert [one["unsubscribe"]["code"] for one in ada.pushes("unsubscribe")] == [2501]
     looking.cancel()
+
+
+async def test_a_disk_that_hangs_holds_up_no_look_at_other_channels(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody looks at for long begins anew, and all who hear it with it."""
+    monkeypatch.setattr("sockade.messaging.node.DELIVERY_SECONDS", 0.01)
+    ada = await house.enter()
+    await ada.ask("subscribe", channel="news")
+    read, looked, hanging = house.broker.history, [], asyncio.Event()
+
+    async def slow(channel: str, **options: Any) -> Any:
+        looked.append(channel)
+        if channel == "news":
+            await hanging.wait()
+        return await read(channel, **options)
+
+    monkeypatch.setattr(house.broker, "history", slow)
+    async with asyncio.timeout(20):
+        for _ in range(3):
+            house.room.clock.step(POSITION_CHECK_SECONDS)
+            await house.node.look_at_tops()
+        assert sorted(looked) == ["mine:ada"] * 3 + ["news"]
+        hanging.set()
+        house.room.clock.step(POSITION_CHECK_SECONDS)
+        await house.node.look_at_tops()
+        house.room.clock.step(POSITION_CHECK_SECONDS)
+        await house.node.look_at_tops()
+    assert looked.count("news") == 2
 
 
 async def test_what_others_hear_has_no_field_that_the_type_has_not(house: House) -> None:

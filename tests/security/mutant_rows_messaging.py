@@ -321,4 +321,32 @@ ROWS: tuple[Row, ...] = (
         "    if False:\n",
         f"{SUBSCRIBING} -k may_hold",
     ),
+    (
+        "channels that a renewed token names no more",
+        "messaging/subscribing.py",
+        "    if subscription.claimed:\n",
+        "    if False:\n",
+        f"{SUBSCRIBING} -k does_not_name",
+    ),
+    (
+        "a renewal while the server subscribes",
+        "messaging/subscribing.py",
+        "            if may_stay(client, subscription)\n",
+        "            if True\n",
+        f"{SUBSCRIBING} -k while_the_server_subscribes",
+    ),
+    (
+        "looks at tops while the disk hangs",
+        "messaging/node.py",
+        "await asyncio.wait(list(self._looks.values()), timeout=DELIVERY_SECONDS)",
+        "await asyncio.wait(list(self._looks.values()))",
+        f"{SUBSCRIBING} -k no_look_at_other",
+    ),
+    (
+        "looks at a top that are under way",
+        "messaging/node.py",
+        "            if name not in self._looks:\n",
+        "            if True:\n",
+        f"{SUBSCRIBING} -k no_look_at_other",
+    ),
 )

@@ -64,6 +64,8 @@ class Subscription:
     info: ClientInfo
     by_server: bool = False
     """The server subscribed the connection, which did not ask."""
+    claimed: bool = False
+    """It did so because the connection's token names the channel."""
     grant: Grant | None = None
     """What it rests on, where that is a subscription token."""
     ends_at: float = math.inf
@@ -111,6 +113,8 @@ class Node:
         self._numbers = count()
         self._tops: list[tuple[float, str, Position]] = []
         """The tops of streams, and when they were looked at."""
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        """Those under way, by channel."""
 
     async def start(self) -> None:
         """Begin to deliver."""
@@ -291,18 +295,23 @@ class Node:
         due = [name for name, members in self.members.items() if members.check_at <= now]
         for name in due:
             self.members[name].check_at = now + POSITION_CHECK_SECONDS
-        await asyncio.gather(*(self._look_at_top(name) for name in due))
+            if name not in self._looks:
+                self._looks[name] = asyncio.create_task(self._look_at_top(name))
+        if self._looks:
+            # A disk that hangs holds up no look at what is kept elsewhere.
+            await asyncio.wait(list(self._looks.values()), timeout=DELIVERY_SECONDS)
 
     async def _look_at_top(self, name: str) -> None:
         """Note where a stream's top is, to compare with in a second."""
-        match = self.channels.find(name)
-        if match is None or match.channel.keep is None or match.channel.cache:
-            return
         try:
-            top = (await self.broker.history(name, limit=0)).top
+            match = self.channels.find(name)
+            if match is not None and match.channel.keep is not None and not match.channel.cache:
+                top = (await self.broker.history(name, limit=0)).top
+                self._tops.append((self.clock.monotonic(), name, top))
         except StorageError:
-            return
-        self._tops.append((self.clock.monotonic(), name, top))
+            pass
+        finally:
+            del self._looks[name]
 
     def _compare(self, now: float) -> None:
         """End the subscriptions that stand below what was the top of their stream a second ago.

@@ -201,12 +201,15 @@ async def refresh(client: Client, body: commands.SubRefresh) -> replies.Result |
 
 
 def may_stay(client: Client, subscription: Subscription) -> bool:
-    """Tell whether a subscription still has what it rests on: a token that lasts, the server's word, or a right."""
+    """Tell whether a subscription still has what it rests on: a token's or the server's word that lasts, or a right."""
+    identity, match = client.connection.identity, subscription.match
+    if subscription.claimed:
+        return match.name in identity.channels or match.may_subscribe(identity)
     if subscription.by_server:
         return True
     if subscription.grant is not None:
         return subscription.ends_at > client.node.clock.monotonic() and subscription.grant.holds()
-    return subscription.match.may_subscribe(client.connection.identity)
+    return match.may_subscribe(identity)
 
 
 def monotonic_end(client: Client, grant: Grant) -> float:
@@ -243,14 +246,16 @@ async def subscribe_by_server(
     What the client says it had before counts only for channels that it is subscribed to anyway.
     """
     identity = client.connection.identity
-    matches = {match.name: match for match in client.node.channels.personal_of(identity.user)}
-    matches |= {
+    personal = {match.name: match for match in client.node.channels.personal_of(identity.user)}
+    matches = personal | {
         name: match
         for name in identity.channels[:SUBSCRIPTIONS]
         if (match := client.node.channels.find(name)) is not None
     }
     subscriptions = {
-        name: Subscription(client.connection, match, info_of(identity, client), by_server=True)
+        name: Subscription(
+            client.connection, match, info_of(identity, client), by_server=True, claimed=name not in personal
+        )
         for name, match in matches.items()
     }
     with ExitStack() as stack:
@@ -265,6 +270,8 @@ async def subscribe_by_server(
         results = {
             name: join(client, subscription, history, wanted.get(name, NOTHING))
             for (name, subscription), history in zip(subscriptions.items(), histories, strict=True)
+            # The token may have been renewed meanwhile.
+            if may_stay(client, subscription)
         }
     found = {name: result for name, result in results.items() if result is not None}
     if len(found) < len(results):
