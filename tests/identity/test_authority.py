@@ -427,10 +427,22 @@ async def test_what_a_ticket_opened_closes_when_its_token_is_revoked(
     proof = await proved(here, bearer(await here.tokens()))
     issued = here.authority.issue_ticket(proof, ORIGIN)
     assert isinstance(issued, Ticket)
-    await proved(here, bearer(await here.tokens()))
+    assert await verified(here, bearer(await here.tokens()), None) == "ana"
     assert await verified(here, Credential(Carrier.TICKET, issued.value)) == "ana"
     await here.authority.revoke_token(proof.token or "")
     assert here.ended == [frozenset({session_of(proof.identity)})]
+
+
+async def test_tokens_that_open_nothing_make_no_other_forgotten(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 42."""
+    monkeypatch.setattr(revocations, "MAX_REMEMBERED", 3)
+    opened = await here.tokens()
+    token = (await proved(here, bearer(opened))).token
+    assert await verified(here, bearer(opened), None) == "ana"
+    for _ in range(4):
+        await proved(here, bearer(await here.tokens()))
+    await here.authority.revoke_token(token or "")
+    assert here.ended == [frozenset({session_of(opened.identity)})]
 
 
 async def test_a_ticket_needs_an_origin(here: World) -> None:

@@ -18,9 +18,11 @@ from sockade.errors import SettingsError, StartError
 from sockade.exposure import problems, weakened
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Carrier, Credential, Identity, Secret
+from sockade.identity import revocations
 from sockade.identity.issuers import Issuers
+from sockade.identity.revocations import Proof
 from sockade.settings import IssuerSettings, ServerSettings, Settings
-from tests.identity.world import reason, session_of, world
+from tests.identity.world import bearer, reason, session_of, world
 from tests.security.issuer import ISS, Signer, b64, claims, compact, key_set
 
 
@@ -244,6 +246,35 @@ async def test_a_revocation_finds_a_token_beside_another_issuers_of_the_same_id(
         here.clock.step(1)
         await here.authority.revoke_before(here.clock.now, eve.user)
         assert here.ended == [{eve.session}]
+
+
+async def test_no_crowd_of_tokens_makes_another_issuers_forgotten(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "MAX_REMEMBERED", 3)
+    corp = Signer()
+    path = private_file(folder / "keys.json", key_set(corp))
+    settings = settings_of(folder, jwks_url=None, keys_file=path)
+    async with world(folder / "data", settings, SteppedClock(now=claims()["iat"])) as here:
+        eve = await here.authority.verify(shown(corp.token()), origin=None)
+        assert isinstance(eve, Identity)
+        for _ in range(4):
+            assert isinstance(await here.authority.verify(bearer(await here.tokens()), origin=None), Identity)
+        here.clock.step(1)
+        await here.authority.revoke_before(here.clock.now, eve.user)
+        assert here.ended == [{eve.session}]
+
+
+async def test_what_was_renewed_ends_with_the_token_that_renewed_it(folder: Path) -> None:
+    corp = Signer()
+    path = private_file(folder / "keys.json", key_set(corp))
+    settings = settings_of(folder, jwks_url=None, keys_file=path)
+    async with world(folder / "data", settings, SteppedClock(now=claims()["iat"])) as here:
+        proof = await here.authority.prove(shown(corp.token(jti="newer")), origin=None)
+        assert isinstance(proof, Proof)
+        assert here.authority.renew(proof) is None
+        await here.authority.revoke_token("newer")
+        assert here.ended == [{session_of(proof.identity)}]
 
 
 def test_what_is_weaker_than_the_default_is_named(folder: Path) -> None:

@@ -203,12 +203,13 @@ async def tokens_of_page(call: Call) -> Tokens | Refuse:
 
 async def renew_external(call: Call) -> Done | Refuse:
     """Let connections go on with a newer access token of another issuer."""
-    identity = await call.caller()
-    if isinstance(identity, Refuse):
-        return identity
-    refusal = call.desk.authority.renew(identity)
+    proof = await call.proof()
+    if isinstance(proof, Refuse):
+        return proof
+    refusal = call.desk.authority.renew(proof)
     if refusal is not None:
         return refusal
+    identity = proof.identity
     content = {"expires_in": max(0, int(identity.expires_at - call.desk.clock.wall()))}
     return Done(json_response(content), Event.TOKEN_CREATED, identity.user, identity.session or "", "renewed")
 

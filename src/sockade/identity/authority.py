@@ -119,12 +119,15 @@ class Authority:
     # What a client shows.
 
     async def verify(self, credential: Credential, *, origin: str | None) -> Identity | Refuse:
-        """Return whom a credential proves, or the refusal; `origin` is the request's Origin header.
+        """Return whom a credential that opens something proves, or the refusal; `origin` is the request's header.
 
-        A ticket is used up before anything is awaited.
+        A ticket is used up before anything is awaited. A token is noted, so that a revocation finds what it opened.
         """
         proof = await self.prove(credential, origin=origin)
-        return proof if isinstance(proof, Refuse) else proof.identity
+        if isinstance(proof, Refuse):
+            return proof
+        self._revocations.note(proof)
+        return proof.identity
 
     async def prove(self, credential: Credential, *, origin: str | None) -> Proof | Refuse:
         """Return what a credential proves, and how that could be revoked: what `verify` says the identity of."""
@@ -197,10 +200,7 @@ class Authority:
         self._sessions.seen(session)
 
     async def _unless_taken_back(self, proof: Proof | Refuse) -> Proof | Refuse:
-        """Refuse what rests on a session that was ended or a token that was revoked, as far as the store said lately.
-
-        What opens something, by a ticket too, is noted, so that a revocation finds it.
-        """
+        """Refuse what rests on an ended session or a revoked token, as far as the store said lately."""
         if isinstance(proof, Refuse):
             return proof
         await self._endings.ensure_fresh()
@@ -210,7 +210,6 @@ class Authority:
         session = proof.identity.session
         if session is None or self._endings.is_ended(session):
             return Refuse(Reason.REVOKED, "the session was ended")
-        self._revocations.note(proof)
         return proof
 
     # Signing in.
@@ -277,15 +276,16 @@ class Authority:
         session = await self._sessions.live(identity.session)
         return session if isinstance(session, Refuse) else self._renew(session, None)
 
-    def renew(self, identity: Identity) -> Refuse | None:
+    def renew(self, proof: Proof) -> Refuse | None:
         """Let the connections of another issuer's session go on with the newer token that was just verified.
 
         A session of ours goes on by its refresh token or cookie: an access token that could prolong itself would
         never expire (FORBIDDEN).
         """
-        if not is_external(identity.session):
+        if not is_external(proof.identity.session):
             return Refuse(Reason.FORBIDDEN, "an access token of this server renews nothing")
-        self._renewed(identity)
+        self._revocations.note(proof)
+        self._renewed(proof.identity)
         return None
 
     def _renew(self, session: Session, refresh_token: Secret | None) -> Tokens:

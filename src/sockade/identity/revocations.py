@@ -7,6 +7,7 @@ stays revoked, and each second, so that what another process revoked is known wi
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ OVERLAP_SECONDS = 15.0
 KEEP_SECONDS = 2 * 86_400.0
 """No token that is accepted lives longer (`issuers.NAME.token_seconds` is at most a day)."""
 MAX_REMEMBERED = 50_000
+"""Of each issuer, this server among them: whoever has many tokens of one must not have those of another forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ class Revocations:
         self._clock = clock
         self._known: dict[tuple[RevocationKind, str], Revocation] = {}
         self._known_until = -float("inf")
-        self._shown: dict[tuple[SessionId | None, str], Proof] = {}
-        """By session and `jti`: another issuer may give the same one."""
+        self._shown: defaultdict[str, dict[tuple[SessionId | None, str], Proof]] = defaultdict(dict)
+        """By issuer; then by session and `jti`, which another issuer may give as well."""
         self._listeners: list[Callable[[], None]] = []
 
     def on_revoke(self, callback: Callable[[], None]) -> None:
@@ -87,16 +89,19 @@ class Revocations:
         """Remember a token that opens something, until it has expired."""
         if proof.token is None:
             return
-        key = (proof.identity.session, proof.token)
-        self._shown.pop(key, None)
-        self._shown[key] = proof
-        if len(self._shown) > MAX_REMEMBERED:
-            del self._shown[next(iter(self._shown))]
+        session = proof.identity.session
+        shown, key = self._shown[(session or "").rpartition(":")[0]], (session, proof.token)
+        shown.pop(key, None)
+        shown[key] = proof
+        if len(shown) > MAX_REMEMBERED:
+            del shown[next(iter(shown))]
 
     async def purge(self) -> None:
         """Forget what is pointless."""
         now = self._clock.wall()
-        self._shown = {key: proof for key, proof in self._shown.items() if proof.identity.expires_at > now}
+        for shown in self._shown.values():
+            for key in [key for key, proof in shown.items() if proof.identity.expires_at <= now]:
+                del shown[key]
         self._known = {key: rule for key, rule in self._known.items() if rule.until > now}
         await self._store.purge(now)
 
@@ -105,9 +110,11 @@ class Revocations:
         if not new:
             return frozenset()
         self._known.update({(rule.kind, rule.subject): rule for rule in new})
-        hit = [key for key, proof in self._shown.items() if self.covers(proof)]
-        for key in hit:
-            del self._shown[key]
+        closing: set[SessionId | None] = set()
+        for shown in self._shown.values():
+            for key in [key for key, proof in shown.items() if self.covers(proof)]:
+                del shown[key]
+                closing.add(key[0])
         for callback in self._listeners:
             callback()
-        return frozenset(session for session, _ in hit if session is not None)
+        return frozenset(session for session in closing if session is not None)
