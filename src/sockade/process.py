@@ -35,6 +35,8 @@ INTERRUPTED = 130
 """128 + SIGINT: what shells expect of a program that was interrupted."""
 END_SECONDS = 15.0
 """How long the process may take to end once everyone has had their time; closing the databases takes the most."""
+TROUBLE_SECONDS = 60.0
+"""How often the log says that a chore still fails."""
 
 logger = logging.getLogger("sockade.server")
 
@@ -198,12 +200,18 @@ async def unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool
 
 
 async def repeat(chore: Callable[[], Awaitable[None] | None], trouble: str) -> None:
-    """Do something once a second, and go on when it failed."""
+    """Do something once a second, and go on when it failed; the log says why, and again while it goes on failing."""
+    told, tell_at = "", 0.0
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
             done = chore()
             if done is not None:
                 await done
-        except Exception:
-            logger.exception(trouble)
+            told = ""
+        except Exception as error:
+            # A traceback each second would fill the disk, which may be what is wrong.
+            reason, now = repr(error), asyncio.get_running_loop().time()
+            if reason != told or now >= tell_at:
+                told, tell_at = reason, now + TROUBLE_SECONDS
+                logger.exception(trouble)

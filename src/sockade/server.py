@@ -240,7 +240,7 @@ class Server:
         """Return what keeps this server from taking new connections."""
         problems = [*(["draining"] if self.draining else []), *self.database.failures]
         if self.broker is not None and self.broker.failure:
-            problems.append(f"channels cannot be kept: {self.broker.failure}")
+            problems.append(self.broker.failure)
         return problems
 
     def listen(self) -> None:

@@ -178,7 +178,7 @@ async def test_a_history_that_cannot_be_read_is_told(tmp_path: Path, caplog: pyt
     for _ in range(3):
         with pytest.raises(StorageError, match="Error: "):
             await broker.history("news")
-        assert broker.failure.startswith("they cannot be read: ")
+        assert broker.failure.startswith("channels cannot be read: ")
     assert caplog.text.count("channels cannot be read") == 1
     await broker.history("other")
     assert broker.failure == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import timeit
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,7 @@ from sockade.guard.identity import Carrier, ConnectionId, Credential
 from sockade.guard.policy import LOOPBACK_NAMES, Policy, own_origins
 from sockade.guard.screen import screen
 from sockade.protocol.reasons import Reason
+from tests.endless import ends
 
 if TYPE_CHECKING:
     from .conftest import MakeHandshake
@@ -143,13 +143,13 @@ def test_credential_in_the_url_is_refused(target: str, handshake: MakeHandshake,
     assert reason(screen(handshake(target=target), policy)) is Reason.CREDENTIAL_IN_URL
 
 
-@pytest.mark.parametrize("query", ["eyJ" * 2_700, "eyJ" * 1_350 + "." + "a" * 4_000])
-def test_looking_for_a_token_takes_no_longer_for_a_url_made_of_its_beginnings(
+@pytest.mark.parametrize("query", ["eyJ" * 500_000, "eyJ" * 500_000 + "." + "a" * 1_000])
+def test_looking_for_a_token_in_a_url_made_of_its_beginnings_comes_to_an_end(
     handshake: MakeHandshake, policy: Policy, query: str
 ) -> None:
-    shown = handshake(target=f"/?{query}")
-    assert isinstance(screen(shown, policy), Credential)
-    assert min(timeit.repeat(lambda: screen(shown, policy), number=1, repeat=5)) < 0.01
+    """In steps that grow with the square of the length it would take a quarter of an hour."""
+    with ends():
+        assert isinstance(screen(handshake(target=f"/?{query}"), policy), Credential)
 
 
 def test_no_credential_is_refused(handshake: MakeHandshake, policy: Policy) -> None:

@@ -546,6 +546,32 @@ async def test_who_is_unsubscribed_before_the_reply_is_not_subscribed(house: Hou
     assert "error" not in await ada.ask("subscribe", channel="asked")
 
 
+async def test_who_is_unsubscribed_while_the_server_subscribes_them_is_not_subscribed(house: House) -> None:
+    tabs = [await house.enter() for _ in range(2)]
+    going_on = house.hold_reads()
+    by_server = [asyncio.create_task(house.control.subscribe("ada", "news")) for _ in range(2)]
+    await house.room.turn()
+    assert house.control.unsubscribe("ada", "news") == 2
+    assert house.control.unsubscribe("ada", "news") == 0
+    going_on.set()
+    assert await asyncio.gather(*by_server) == [0, 0]
+    await house.control.publish("news", b"1")
+    await house.room.turn()
+    assert "news" not in house.node.members
+    assert [tab.pushes("pub") for tab in tabs] == [[], []]
+
+
+async def test_who_is_unsubscribed_while_they_connect_is_not_subscribed(house: House) -> None:
+    ada = await house.enter(connect=False, channels=("news",))
+    going_on = house.hold_reads()
+    await ada.send('{"id":1,"connect":{}}')
+    assert house.control.unsubscribe("ada", "news") == 1
+    going_on.set()
+    await house.room.turn()
+    assert ["news" in one["connect"]["subs"] for one in ada.heard() if one.get("id") == 1] == [False]
+    assert "news" not in house.node.members
+
+
 @pytest.mark.parametrize("lost", ["right", "connection"])
 async def test_what_the_application_was_asked_about_is_published_by_who_still_may(
     house: House, asked: Asked, lost: str

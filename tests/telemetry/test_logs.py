@@ -2,7 +2,6 @@ import io
 import json
 import logging
 import re
-import timeit
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -16,6 +15,7 @@ from sockade.telemetry import logs
 from sockade.telemetry.escape import UNSAFE, escape
 from sockade.telemetry.lines import WAITING_LINES, LineWriter
 from sockade.telemetry.redact import redact
+from tests.endless import ends
 
 HOSTILE = "a\r\nb\x1b[2J\x00\x7f\x85\u2028\u202e\u200b"
 
@@ -142,9 +142,13 @@ def test_ids_digests_and_names_of_files_are_no_credentials(text: str) -> None:
     assert redact(text) == text
 
 
-@pytest.mark.parametrize("text", ["eyJ" * 2_700, "eyJ" * 1_350 + "." + "a" * 4_000, "$argon2" * 1_200, "x" * 8_100])
-def test_looking_for_credentials_takes_no_longer_for_a_text_made_of_their_beginnings(text: str) -> None:
-    assert min(timeit.repeat(lambda: redact(text), number=1, repeat=5)) < 0.01
+@pytest.mark.parametrize(
+    "text", ["eyJ" * 500_000, "eyJ" * 500_000 + "." + "a" * 1_000, "$argon2" * 200_000, "x" * 1_500_000]
+)
+def test_looking_for_credentials_in_a_text_made_of_their_beginnings_comes_to_an_end(text: str) -> None:
+    """In steps that grow with the square of the length it would take a quarter of an hour."""
+    with ends():
+        assert len(redact(text)) <= len(text)
 
 
 def test_long_values_are_cut() -> None:

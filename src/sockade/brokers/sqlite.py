@@ -84,8 +84,9 @@ class SqliteBroker:
 
     @property
     def failure(self) -> str:
-        unread = self._unread if self._clock.monotonic() < self._told_until else ""
-        return (self._writer.failure if self._writer is not None else "") or unread
+        if self._writer is not None and self._writer.failure:
+            return f"channels cannot be kept: {self._writer.failure}"
+        return self._unread if self._clock.monotonic() < self._told_until else ""
 
     async def start(self, deliver: Deliver) -> None:
         self._deliver = deliver
@@ -276,10 +277,10 @@ class SqliteBroker:
     def _note(self, reason: str) -> None:
         """Note that something cannot be read; the log says so now and then, for clients ask again and again."""
         now = self._clock.monotonic()
-        self._unread, self._told_until = f"they cannot be read: {reason}", now + TELL_SECONDS
+        self._unread, self._told_until = f"channels cannot be read: {reason}", now + TELL_SECONDS
         if now >= self._log_at:
             self._log_at = now + TELL_SECONDS
-            logger.error("channels cannot be read: %s", reason)
+            logger.error(self._unread)
 
 
 def settle(future: asyncio.Future[Any], result: object) -> None:

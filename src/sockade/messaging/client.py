@@ -62,8 +62,8 @@ class Client:
         self.node = services.node
         self.connected = False
         self.subscriptions: dict[str, Subscription] = {}
-        self.asking = ""
-        """The channel that the client asked to hear, while it is seen whether it may."""
+        self.coming: set[Subscription] = set()
+        """Those it is seen to whether the client may hear them, and from where on."""
         self.entering = asyncio.Lock()
         """Held by whoever lets the client hear a channel, for the client may ask while the server decides so."""
         self.unanswered = 0

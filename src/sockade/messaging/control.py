@@ -6,6 +6,7 @@ connections; where `client` is given, only the one with that id is meant.
 
 from __future__ import annotations
 
+import asyncio
 import fnmatch
 import math
 from dataclasses import dataclass
@@ -129,17 +130,20 @@ class Control:
         match = self.find(channel)
         grant = Grant(user, channel, math.inf, info) if info is not None else None
         data = msgspec.Raw(msgspec.json.encode(data)) if data is not None else None
-        return sum([await subscribe_later(one, match, data, grant) for one in self.clients(user, client)])
+        found = self.clients(user, client)
+        return sum(await asyncio.gather(*(subscribe_later(one, match, data, grant) for one in found)))
 
     def unsubscribe(self, user: str, channel: str, *, client: str = "") -> int:
         """End a user's subscriptions of a channel at once, for good; return how many."""
         count = 0
-        for one in self.clients(user, client):
-            if one.asking == channel:
-                one.asking = ""
-                count += 1
-            elif is_subscribed(one, channel):
+        for one in self._clients(user, client):
+            found = [coming for coming in one.coming if coming.match.name == channel and not coming.ended]
+            for coming in found:
+                coming.ended = True
+            if is_subscribed(one, channel):
                 self._node.lose(one.subscriptions[channel], UnsubscribeCode.SERVER)
+                count += 1
+            elif found:
                 count += 1
         return count
 

@@ -50,23 +50,20 @@ async def subscribe(client: Client, body: commands.Subscribe) -> replies.Subscri
     if isinstance(entered, replies.Error):
         return entered
     match, grant = entered
-    client.asking = match.name
-    try:
+    subscription = Subscription(client.connection, match, info_of(client.connection.identity, client, grant))
+    if grant is not None:
+        subscription.grant, subscription.ends_at = grant, monotonic_end(client, grant)
+    with coming(client, subscription):
         data = await ask_application(client, match)
-        subscription = Subscription(client.connection, match, info_of(client.connection.identity, client, grant))
-        if grant is not None:
-            subscription.grant, subscription.ends_at = grant, monotonic_end(client, grant)
         async with client.entering:
             if is_subscribed(client, match.name):
                 return replies.error(ErrorCode.ALREADY_SUBSCRIBED)
             with held_back(client, subscription):
                 history = await read_missed(client, match, body)
                 # All this took its time, in which the connection may have ended, and the right may have been lost.
-                if not client.connection.is_open or client.asking != match.name or not may_stay(client, subscription):
+                if not client.connection.is_open or not may_stay(client, subscription):
                     return replies.error(ErrorCode.PERMISSION_DENIED)
                 result = join(client, subscription, history, body, data)
-    finally:
-        client.asking = ""
     if result is None:
         client.disconnect(DisconnectCode.INSUFFICIENT_STATE)
     return result
@@ -96,6 +93,16 @@ async def ask_application(client: Client, match: Match) -> Any:
 def is_subscribed(client: Client, name: str) -> bool:
     """Tell whether a client hears a channel."""
     return name in client.subscriptions
+
+
+@contextmanager
+def coming(client: Client, *subscriptions: Subscription) -> Iterator[None]:
+    """Let whoever ends subscriptions find those too that do not hear yet: they take their time."""
+    client.coming.update(subscriptions)
+    try:
+        yield
+    finally:
+        client.coming.difference_update(subscriptions)
 
 
 @contextmanager
@@ -203,6 +210,8 @@ async def refresh(client: Client, body: commands.SubRefresh) -> replies.Result |
 def may_stay(client: Client, subscription: Subscription) -> bool:
     """Tell whether a subscription still has what it rests on: a token's or the server's word that lasts, or a right."""
     identity, match = client.connection.identity, subscription.match
+    if subscription.ended:
+        return False
     if subscription.claimed:
         return match.name in identity.channels or match.may_subscribe(identity)
     if subscription.by_server:
@@ -258,7 +267,7 @@ async def subscribe_by_server(
         )
         for name, match in matches.items()
     }
-    with ExitStack() as stack:
+    with coming(client, *subscriptions.values()), ExitStack() as stack:
         for subscription in subscriptions.values():
             stack.enter_context(held_back(client, subscription))
         histories, budget = [], reply_bytes(client)
@@ -290,14 +299,15 @@ async def subscribe_later(client: Client, match: Match, data: Any = None, grant:
     """
     identity = client.connection.identity
     subscription = Subscription(client.connection, match, info_of(identity, client, grant), by_server=True)
-    async with client.entering:
-        if is_subscribed(client, match.name):
-            return False
-        with held_back(client, subscription):
-            history = await read_missed(client, match, NOTHING)
-            if not client.connection.is_open:
+    with coming(client, subscription):
+        async with client.entering:
+            if is_subscribed(client, match.name):
                 return False
-            result = join(client, subscription, history, NOTHING, data)
+            with held_back(client, subscription):
+                history = await read_missed(client, match, NOTHING)
+                if not client.connection.is_open or not may_stay(client, subscription):
+                    return False
+                result = join(client, subscription, history, NOTHING, data)
     if result is None:
         raise StorageError("what was read of the channel and what came meanwhile do not join")
     push = {"recoverable": result.recoverable, "positioned": result.positioned, "epoch": result.epoch}
