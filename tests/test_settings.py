@@ -120,6 +120,8 @@ def test_rules_are_not_applied_to_tables_that_are_wrong_anyway() -> None:
         ("[prot]", r"prot is not a table of settings: did you mean \[\w+\]\?"),
         ("[addresses]\nallow = ['10.0.0.0/8', '10.0.0.300']", r'allow is "10.0.0.300", but must be a network such as'),
         ("[server]\nport = 'x'", r'server\.port is "x", but must be a valid integer'),
+        ("[server]\ndata_dir = ''", r'server\.data_dir is "", but must name a file or folder'),
+        ("[channels.a]\nschema_file = ''", r'channels\.a\.schema_file is "", but must name a file or folder'),
         ("[server]\nport = true", r"server\.port is true, but must be a number\."),
         ("[limits]\ntls_seconds = true", r"limits\.tls_seconds is true, but must be a number\."),
         ("[channels.news]\nhistory_size = true", r"history_size is true, but must be a number\."),
