@@ -435,6 +435,14 @@ def test_what_of_the_server_api_is_opened_up_is_named() -> None:
     ]
 
 
+def test_a_folder_of_secrets_without_a_name_is_not_the_working_directory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "server__port").write_text("1")
+    monkeypatch.setenv("SOCKADE_SECRETS_DIR", "")
+    assert wrong() == ["SOCKADE_SECRETS_DIR is empty: name a folder of files, or leave it out."]
+
+
 def test_a_message_must_fit_where_it_is_kept() -> None:
     found = problems(Settings(limits=LimitSettings(message_bytes=1 << 27)))
     assert [sentence.split()[0] for sentence in found] == [

@@ -160,6 +160,10 @@ class _Reading:
         folder = os.environ.get(SECRETS_DIR)
         if folder is None:
             return
+        if not folder:
+            # To Python that is the working directory, with whatever is in it.
+            self.found.append(f"{SECRETS_DIR} is empty: name a folder of files, or leave it out.")
+            return
         try:
             source = _SecretFiles(
                 _Known,  # type: ignore[arg-type]  # documented to work
