@@ -120,6 +120,8 @@ def test_rules_are_not_applied_to_tables_that_are_wrong_anyway() -> None:
         ("[prot]", r"prot is not a table of settings: did you mean \[\w+\]\?"),
         ("[addresses]\nallow = ['10.0.0.0/8', '10.0.0.300']", r'allow is "10.0.0.300", but must be a network such as'),
         ("[server]\nport = 'x'", r'server\.port is "x", but must be a valid integer'),
+        ("[server]\ndata_dir = ''", r'server\.data_dir is "", but must name a file or folder'),
+        ("[channels.a]\nschema_file = ''", r'channels\.a\.schema_file is "", but must name a file or folder'),
         ("[server]\nport = true", r"server\.port is true, but must be a number\."),
         ("[limits]\ntls_seconds = true", r"limits\.tls_seconds is true, but must be a number\."),
         ("[channels.news]\nhistory_size = true", r"history_size is true, but must be a number\."),
@@ -433,6 +435,14 @@ def test_what_of_the_server_api_is_opened_up_is_named() -> None:
         "admin.tls is off: whoever takes the port before the server does is shown the API key.",
         "admin.body_bytes is 2000000, above the default of 1048576.",
     ]
+
+
+def test_a_folder_of_secrets_without_a_name_is_not_the_working_directory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "server__port").write_text("1")
+    monkeypatch.setenv("SOCKADE_SECRETS_DIR", "")
+    assert wrong() == ["SOCKADE_SECRETS_DIR is empty: name a folder of files, or leave it out."]
 
 
 def test_a_message_must_fit_where_it_is_kept() -> None:

@@ -150,15 +150,19 @@ class _Reading:
         for key in PATHS:
             table, _, name = key.partition(".")
             section = values.get(table)
-            if isinstance(section, dict) and isinstance(section.get(name), str):
+            if isinstance(section, dict) and _is_path(section.get(name)):
                 section[name] = path.parent / section[name]
         for section in (named for table in NAMED for named in _tables(values.get(table))):
-            section |= {name: path.parent / section[name] for name in NAMED_PATHS if isinstance(section.get(name), str)}
+            section |= {name: path.parent / section[name] for name in NAMED_PATHS if _is_path(section.get(name))}
         self._merge(values, lambda key: f"{path}: {key}")
 
     def add_secret_files(self) -> None:
         folder = os.environ.get(SECRETS_DIR)
         if folder is None:
+            return
+        if not folder:
+            # To Python that is the working directory, with whatever is in it.
+            self.found.append(f"{SECRETS_DIR} is empty: name a folder of files, or leave it out.")
             return
         try:
             source = _SecretFiles(
@@ -274,6 +278,11 @@ class _Reading:
             return f"{place} is not a setting: did you mean {_nearest(key)}?"
         shown = "***" if key in self.secret else _shown(first["input"])
         return f"{place} is {shown}, but {_allowed(details)}."
+
+
+def _is_path(value: object) -> bool:
+    """Tell whether a value is a text that names something, and not what is refused where it stands."""
+    return isinstance(value, str) and value != ""
 
 
 def _names(keys: Any) -> Iterator[str]:

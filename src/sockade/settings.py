@@ -36,7 +36,14 @@ def _nameable(path: Path) -> Path:
     return path
 
 
-FilePath = Annotated[Path, AfterValidator(_nameable)]
+def _named(value: object) -> object:
+    # To Python "" is the working directory: a variable that is not set would strew keys and databases over it.
+    if value == "":
+        raise PydanticCustomError("path_text", "must name a file or folder")
+    return value
+
+
+FilePath = Annotated[Path, BeforeValidator(_named), AfterValidator(_nameable)]
 
 
 class Section(BaseModel):

@@ -133,6 +133,14 @@ def test_a_url_that_is_not_safe_or_none_is_usage(sockade: Sockade, monkeypatch: 
     assert "secret" not in err
 
 
+def test_a_damaged_ca_is_named(sockade: Sockade, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv("SOCKADE_BENCH_TOKEN", TOKEN)
+    (folder / "ca.pem").write_text("no certificate")
+    status, _, err = sockade("bench", "--data-dir", ".")
+    assert status == 3
+    assert err.startswith("sockade: The local CA ca.pem cannot be used (NO_CERTIFICATE_OR_CRL_FOUND)")
+
+
 def test_a_token_is_no_argument(sockade: Sockade) -> None:
     assert sockade("bench", "--token", TOKEN)[0] == 2
     status, _, err = sockade("bench")

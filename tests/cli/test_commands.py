@@ -102,6 +102,21 @@ def test_a_command_that_is_none_is_usage(sockade: Sockade) -> None:
     assert "No such command 'frobnicate'" in err
 
 
+@pytest.mark.parametrize("option", ["--data-dir", "--config"])
+def test_an_option_that_names_nothing_is_not_the_working_directory(
+    sockade: Sockade, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    status, _, err = sockade("check", option, "")
+    assert status == 2
+    assert f"'{option}': it is empty" in err
+    monkeypatch.setenv("SOCKADE_SERVER__DATA_DIR", "")
+    assert sockade("check") == (
+        1,
+        'problem   SOCKADE_SERVER__DATA_DIR (server.data_dir) is "", but must name a file or folder.\n',
+        "",
+    )
+
+
 def test_settings_that_are_wrong_are_told_one_sentence_a_line(sockade: Sockade) -> None:
     Path("sockade.toml").write_text("[server]\nprot = 1\n[limits]\nheaders = 0\n")
     status, out, err = sockade("user", "list")

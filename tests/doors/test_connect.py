@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 import sys
@@ -135,3 +136,26 @@ async def test_the_loop_does_it_where_aiofastnet_is_unwanted_missing_or_cannot(m
     assert connector(loop, FAST) == loop.connect_accepted_socket
     monkeypatch.setitem(sys.modules, "aiofastnet", None)
     assert connector(loop, FAST) == loop.connect_accepted_socket
+
+
+def test_a_client_that_leaves_amid_the_handshake_is_no_error_of_ours(
+    runner: asyncio.Runner, contexts: tuple[ssl.SSLContext, ssl.SSLContext], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leave() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        to_server = ssl.MemoryBIO()
+        with pytest.raises(ssl.SSLWantReadError):
+            contexts[1].wrap_bio(ssl.MemoryBIO(), to_server, server_hostname="localhost").do_handshake()
+        theirs.sendall(to_server.read())
+        theirs.shutdown(socket.SHUT_WR)
+        times = {"ssl_handshake_timeout": WAIT, "ssl_shutdown_timeout": WAIT}
+        with pytest.raises(ConnectionResetError):
+            await connector(loop, FAST)(Echo, ours, ssl=contexts[0], **times)
+        theirs.close()
+        loop.call_exception_handler({"message": "told", "exception": ConnectionResetError()})
+
+    with runner:
+        runner.run(leave())
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == ["told"]

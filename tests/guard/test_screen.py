@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sockade.guard.handshake import Handshake, Head, Refuse
 from sockade.guard.identity import Carrier, ConnectionId, Credential
-from sockade.guard.policy import LOOPBACK_NAMES, Policy, own_origins
+from sockade.guard.origin import canonical_origin
+from sockade.guard.policy import LOOPBACK_NAMES, Policy, own_origins, served_names
 from sockade.guard.screen import screen
 from sockade.protocol.reasons import Reason
 from tests.endless import ends
@@ -224,6 +225,22 @@ NAMES = st.sampled_from(
 VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=60) | st.sampled_from(
     ["localhost", "websocket", "Upgrade", "13", "https://localhost:8443", f"ticket.{TICKET}", "__Host-sockade=a"]
 )
+
+
+@pytest.mark.parametrize("written", ["2001:DB8:0:0::1", "2001:db8::0001", "2001:db8::1"])
+def test_an_ipv6_address_is_one_name_however_it_is_written(handshake: MakeHandshake, written: str) -> None:
+    names = served_names("::", [written])
+    policy = Policy(names, own_origins(names, 8443) | {canonical_origin(f"https://[{written}]") or ""}, frozenset("/"))
+    for host, origin in (
+        ("[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+        (f"[{written}]", "https://[2001:db8::1]"),
+        ("[2001:db8::1]", f"https://[{written}]:8443"),
+    ):
+        assert isinstance(screen(handshake({"host": host, "origin": origin}), policy), Credential)
+    for host in ("[2001:db8::2]", "[1::2::3]"):
+        assert reason(screen(handshake({"host": host}), policy)) is Reason.HOST
+    for origin in ("https://[2001:db8::2]", "https://[1::2::3]"):
+        assert reason(screen(handshake({"host": "[2001:db8::1]", "origin": origin}), policy)) is Reason.ORIGIN
 
 
 @given(

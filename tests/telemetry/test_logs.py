@@ -1,7 +1,9 @@
+import errno
 import io
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -264,6 +266,34 @@ def test_what_the_log_says_of_itself_is_a_line_like_the_others() -> None:
     last = json.loads(stream.getvalue().splitlines()[-1])
     assert last["message"] == "7 log lines were dropped because nobody read them"
     assert (last["log.level"], last["log.logger"]) == ("error", "sockade.log")
+
+
+class FullForAWhile(io.StringIO):
+    """A disk that is full until three lines were refused; of the first it takes the half."""
+
+    refused = 0
+
+    def write(self, text: str) -> int:
+        if self.refused < 3:
+            if not self.refused:
+                super().write(text[: len(text) // 2])
+            self.refused += 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_lines_that_could_not_be_written_are_counted_when_there_is_room_again() -> None:
+    stream = FullForAWhile()
+    writer = LineWriter(stream)
+    for number in range(3):
+        writer.write(f"lost {number}")
+        while stream.refused <= number:
+            time.sleep(0.001)
+    for text in ("one", "two"):
+        writer.write(text)
+    writer.close()
+    notice = "up to 3 log lines are missing here, for they could not be written"
+    assert stream.getvalue().splitlines() == ["los", notice, "one", "two"]
 
 
 def test_closing_does_not_wait_for_ever() -> None:

@@ -5,7 +5,7 @@ import operator
 import os
 import sys
 import traceback
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 
 import sockade
@@ -23,8 +23,11 @@ def load_application(target: str) -> Sockade:
     """
     name, _, attribute = target.partition(":")
     if name.endswith(".py"):
-        name = name.removesuffix(".py").replace("/", ".")
-        raise UsageError(f"{target} names a file: write the module, {name}:{attribute or 'app'}.")
+        file = PurePath(name)
+        is_elsewhere = file.is_absolute() or ".." in file.parts
+        meant = file.stem if is_elsewhere else ".".join(file.with_suffix("").parts)
+        where = f" in {file.parent}" if is_elsewhere else ""
+        raise UsageError(f"{target} names a file: write the module{where}, {meant}:{attribute or 'app'}.")
     if not name or not attribute or name.startswith("."):
         raise UsageError(f"{target!r} does not name an application: write MODULE:APP, such as chat:app.")
     module = _module(name)

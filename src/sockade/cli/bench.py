@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -111,10 +112,7 @@ def bench(
     """Measure a server of your own; exit status 1 if messages were lost or connections ended."""
     check_url(url, owned=owned)
     token = read_token(from_stdin=token_stdin)
-    context = ssl.create_default_context()
-    authority = settings_from(config, data_dir).server.data_dir / "ca.pem"
-    if authority.exists():
-        context.load_verify_locations(authority)
+    context = client_context(settings_from(config, data_dir).server.data_dir / "ca.pem")
     tally = asyncio.run(measure(Plan(url, token, context, work, clients, seconds, rate, size)))
     typer.echo(json.dumps(figures(tally)) if as_json else told(tally))
     raise typer.Exit(FINDINGS if tally.lost or tally.ended else 0)
@@ -131,6 +129,18 @@ def check_url(url: str, *, owned: bool) -> None:
         raise UsageError(f"The URL is like {DEFAULT_URL}: wss://, a host, and neither user nor fragment.")
     if not is_loopback(host) and not owned:
         raise UsageError(f"{host} is not this machine: if it is yours, say so with --i-own-this-host.")
+
+
+def client_context(authority: Path) -> ssl.SSLContext:
+    """Return a client's context that trusts the local CA too, where there is one. Raises StartError."""
+    context = ssl.create_default_context()
+    try:
+        if authority.exists():
+            context.load_verify_locations(authority)
+    except OSError as error:  # ssl.SSLError is one, and names no file
+        why = getattr(error, "reason", None) or error.strerror
+        raise StartError(f"The local CA {authority} cannot be used ({why}): name another with --data-dir.") from error
+    return context
 
 
 def read_token(*, from_stdin: bool) -> Secret:

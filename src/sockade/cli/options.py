@@ -8,13 +8,25 @@ import typer
 from sockade.configuration import load
 from sockade.settings import Settings
 
+
+def _path(text: str) -> Path:
+    """Return the path that an option names. To Python the empty one is the working directory, which nobody named."""
+    if not text:
+        raise typer.BadParameter("it is empty: name a file or folder.")
+    return Path(text)
+
+
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings file; without it ./sockade.toml if it is there."),
+    typer.Option(
+        "--config", parser=_path, metavar="FILE", help="Settings file; without it ./sockade.toml if it is there."
+    ),
 ]
 DataDirOption = Annotated[
     Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Where users, keys and the local certificate are kept."),
+    typer.Option(
+        "--data-dir", parser=_path, metavar="DIR", help="Where users, keys and the local certificate are kept."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 

@@ -37,6 +37,7 @@ def _with_own_buffers(
     loop: asyncio.AbstractEventLoop, connect_plain: Connect, tls_transport: Any, server: ServerSettings
 ) -> Connect:
     """Return a connector that gives aiofastnet's TLS the buffers of the settings: its own insists on large ones."""
+    loop.set_exception_handler(_report)
 
     async def connect(
         door: Callable[[], asyncio.BaseProtocol],
@@ -72,3 +73,13 @@ def _with_own_buffers(
         return transport, protocol
 
     return connect
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what was raised in the loop as it does itself, but not that a client left amid its TLS handshake.
+
+    aiofastnet takes that for an error of ours, for it has the class of an OSError there and looks for an instance: a
+    line in the log for whoever hangs up, without an end and without an address.
+    """
+    if context.get("exception") is not ConnectionResetError:
+        loop.default_exception_handler(context)

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from sockade.guard.handshake import Head, Refuse
+from sockade.guard.policy import canonical_name
 from sockade.protocol.reasons import Reason
 
 if TYPE_CHECKING:
@@ -17,10 +18,12 @@ HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+))(?::[0-9]{1,5})?")
 
 
 def host_name(head: Head) -> str | None:
-    """Return the host a request names, in lower case without port and brackets; None if it names not exactly one."""
+    """Return the host a request names, as `Policy.names` has it, without port; None if it names not exactly one."""
     value = head.one("host")
     match = HOST.fullmatch(value.lower()) if value is not None else None
-    return (match[1] or match[2]) if match else None
+    if match is None:
+        return None
+    return canonical_name(match[1]) if match[1] else match[2]
 
 
 def check_host(handshake: Handshake, policy: Policy) -> Refuse | None:

@@ -7,6 +7,7 @@ apart (RFC 6455 §10.2). Origins are compared whole and exactly, after case and 
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 from sockade.guard.handshake import Handshake, Refuse
@@ -22,12 +23,18 @@ SERIALIZED = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]
 def canonical_origin(text: str) -> str | None:
     """Return a serialized origin in the one form that is compared, or None where it is not one.
 
-    A path, userinfo, a trailing dot or slash, another scheme than http(s), and `null` are not origins we know.
+    An IPv6 address has one form too (RFC 5952). A path, userinfo, a trailing dot or slash, another scheme than http(s),
+    and `null` are not origins we know.
     """
     match = SERIALIZED.fullmatch(text.lower())
     if match is None:
         return None
     scheme, host, port = match.groups()
+    if host.startswith("["):
+        try:
+            host = f"[{IPv6Address(host[1:-1])}]"
+        except ValueError:
+            return None
     return f"{scheme}://{host}" if port in (None, DEFAULT_PORTS[scheme]) else f"{scheme}://{host}:{port}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from sockade.guard.identity import Carrier
@@ -32,13 +33,21 @@ class Policy:
     """Whether a ticket may stand in the URL."""
 
 
+def canonical_name(name: str) -> str:
+    """Return a host name or address in the form that is compared: browsers write IPv6 addresses as RFC 5952 does."""
+    try:
+        return str(ip_address(name))
+    except ValueError:
+        return name.lower()
+
+
 def served_names(host: str, names: Iterable[str]) -> frozenset[str]:
     """Return the names under which what listens on `host` is asked for."""
-    found = {name.lower() for name in names}
+    found = set(map(canonical_name, names))
     if is_loopback(host):
         found.update(LOOPBACK_NAMES)
     if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
-        found.add(host.lower())
+        found.add(canonical_name(host))
     return frozenset(found)
 
 

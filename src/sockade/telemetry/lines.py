@@ -1,6 +1,7 @@
 """Writes lines to a stream from a thread of its own, so that a reader who stops reading stops no connection.
 
-What waits is bounded; beyond that lines are dropped and counted, and the count is a line of its own. Order holds.
+What waits is bounded; beyond that lines are dropped and counted, as are those that could not be written, and the count
+is a line of its own. Order holds.
 """
 
 from __future__ import annotations
@@ -59,12 +60,20 @@ class LineWriter:
         atexit.unregister(self.close)
 
     def _run(self) -> None:
+        missing = 0
         while lines := self._next():
+            text = "".join(f"{line}\n" for line in lines)
+            if missing:
+                # On a line of its own: half of one may have been written.
+                told = self._notice(f"up to {missing} log lines are missing here, for they could not be written")
+                text = f"\n{told}\n{text}"
             try:
-                self._stream.write("".join(f"{line}\n" for line in lines))
+                self._stream.write(text)
                 self._stream.flush()
             except (OSError, ValueError):
-                pass  # The reader is gone or the stream closed: nobody is left to tell.
+                missing += len(lines)  # The disk may be full for a while; nobody else is left to tell.
+            else:
+                missing = 0
             self._closing.wait(min(len(lines) * GATHER_SECONDS, MOST_GATHER_SECONDS))
 
     def _next(self) -> deque[str]:
