@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from tests.e2e.fake import play_server
 from tests.e2e.server import PageServer
 from tests.e2e.visitor import Visitor
 
@@ -16,9 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, WebSocket
+    from playwright.sync_api import Browser, WebSocket, WebSocketRoute
 
     Arrive = Callable[..., Visitor]
+
+
+def push(socket: WebSocketRoute, kind: str, channel: str = "room:lobby", **content: object) -> None:
+    """Have the page told something in a room."""
+    socket.send(json.dumps({"push": {"channel": channel, kind: content}}))
+
+
+def said(text: str, offset: int, user: str = "bob") -> dict[str, object]:
+    """Return a publication."""
+    return {"data": {"text": text}, "info": {"user": user, "client": "c2"}, "offset": offset}
 
 
 def test_everyone_is_in_the_lobby_and_hears_other_rooms_only_by_joining_them(visitor: Arrive) -> None:
@@ -148,6 +159,23 @@ def test_a_room_that_the_server_refuses_is_not_kept(visitor: Arrive) -> None:
     expect(ada.page.locator("#join-error")).to_have_text("You are not allowed in this room.")
     ada.sees_room("lobby")
     expect(ada.page.locator("[data-room]")).to_have_count(1)
+
+
+def test_a_message_elsewhere_takes_neither_a_click_under_way_nor_the_focus(visitor: Arrive) -> None:
+    ada = visitor()
+    dials = play_server(ada.page)
+    ada.sign_in("ada", "second")
+    ada.page.locator('[data-room="lobby"] .room').hover()
+    ada.page.mouse.down()
+    push(dials[-1], "pub", **said("one", 1))
+    expect(ada.page.locator('[data-room="lobby"] .unread')).to_have_text("1 new")
+    ada.page.mouse.up()
+    ada.sees_room("lobby")
+    leave = ada.page.get_by_role("button", name="Leave second")
+    leave.focus()
+    push(dials[-1], "pub", "room:second", **said("two", 1))
+    expect(ada.page.locator('[data-room="second"] .unread')).to_have_text("1 new")
+    expect(leave).to_be_focused()
 
 
 def test_what_a_tab_stored_is_not_trusted(visitor: Arrive) -> None:

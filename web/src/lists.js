@@ -12,6 +12,7 @@ export const roomName = (typed) => typed.trim().replace(/^#\s*/, "").toLowerCase
 export class RoomList {
   #onOpen;
   #onLeave;
+  #rows = new Map();
 
   /** `onJoin(name)` returns why the room cannot be joined, or nothing. */
   constructor({ onJoin, onOpen, onLeave }) {
@@ -37,9 +38,9 @@ export class RoomList {
 
   /** Show the rooms; `current` is open, and `kept` cannot be left. */
   show(rooms, current, kept) {
-    const focused = document.activeElement?.closest("#room-list [data-room]")?.dataset.room;
-    byId("room-list").replaceChildren(...rooms.map((room) => this.#row(room, current, kept)));
-    if (focused) byId("room-list").querySelector(`[data-room="${focused}"] .room`)?.focus();
+    this.#rows = new Map(rooms.map((room) => [room, this.#rows.get(room) ?? this.#row(room, kept)]));
+    this.#place([...this.#rows.values()]);
+    for (const [room, row] of this.#rows) this.#fill(row, room, current);
     const elsewhere = rooms.reduce((sum, room) => sum + room.unread, 0);
     byId("rooms-button-name").textContent = current.name;
     byId("rooms-button-unread").hidden = elsewhere === 0;
@@ -47,6 +48,7 @@ export class RoomList {
   }
 
   clear() {
+    this.#rows.clear();
     byId("room-list").replaceChildren();
     byId("room-name").value = "";
     byId("rooms-button-name").textContent = "";
@@ -54,21 +56,34 @@ export class RoomList {
     this.complain("");
   }
 
-  #row(room, current, kept) {
+  /** Put the rows in, unless they are: one that is put in again loses the focus, and the click that is under way. */
+  #place(rows) {
+    const list = byId("room-list");
+    if (list.childElementCount === rows.length && rows.every((row, at) => row === list.children[at])) return;
+    const focused = document.activeElement;
+    list.replaceChildren(...rows);
+    if (list.contains(focused)) focused.focus();
+  }
+
+  #row(room, kept) {
     const row = copyOf("room-template");
     row.dataset.room = room.name;
-    const button = row.querySelector(".room");
-    button.querySelector(".name").textContent = room.name;
-    if (room === current) button.setAttribute("aria-current", "page");
-    button.addEventListener("click", () => this.#onOpen(room));
-    const unread = row.querySelector(".unread");
-    unread.hidden = room.unread === 0;
-    unread.querySelector(".number").textContent = room.unread > 99 ? "99+" : String(room.unread);
+    row.querySelector(".name").textContent = room.name;
+    row.querySelector(".room").addEventListener("click", () => this.#onOpen(room));
     const leave = row.querySelector(".leave");
     leave.hidden = room.name === kept;
     leave.setAttribute("aria-label", `Leave ${room.name}`);
     leave.addEventListener("click", () => this.#onLeave(room));
     return row;
+  }
+
+  #fill(row, room, current) {
+    const button = row.querySelector(".room");
+    if (room === current) button.setAttribute("aria-current", "page");
+    else button.removeAttribute("aria-current");
+    const unread = row.querySelector(".unread");
+    unread.hidden = room.unread === 0;
+    unread.querySelector(".number").textContent = room.unread > 99 ? "99+" : String(room.unread);
   }
 }
 
