@@ -178,6 +178,20 @@ def test_a_message_elsewhere_takes_neither_a_click_under_way_nor_the_focus(visit
     expect(leave).to_be_focused()
 
 
+def test_who_comes_and_goes_for_ever_fills_no_page(visitor: Arrive) -> None:
+    ada = visitor()
+    dials = play_server(ada.page)
+    ada.sign_in("ada")
+    push(dials[-1], "pub", **said("before all that", 1))
+    for number in range(150):
+        for kind, user in (("join", "bob"), ("join", "carl"), ("leave", "bob"), ("leave", "carl")):
+            push(dials[-1], kind, info={"user": user, "client": f"{user}{number}"})
+    push(dials[-1], "pub", **said("after all that", 2))
+    ada.sees_lines("before all that", "after all that")
+    expect(ada.shown.locator(".notice")).to_have_count(100)
+    expect(ada.shown.locator(".notice").last).to_have_text("carl left")
+
+
 def test_what_a_tab_stored_is_not_trusted(visitor: Arrive) -> None:
     ada = visitor().sign_in("ada")
     stores = ("{", "null", "1", '{"names":1}', '{"names":["<b>","../x",{}],"open":{}}', '{"names":[null,"fine"]}')

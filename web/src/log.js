@@ -7,6 +7,8 @@
 
 const byId = (id) => document.getElementById(id);
 const LINES_KEPT = 500;
+/** Who came and who left. Where nobody says anything there is nothing else, and a program may come and go for ever. */
+const NOTICES_KEPT = 100;
 const TURN_MS = 5 * 60_000;
 const NEAR_END_PX = 64;
 const HUES = 8;
@@ -200,6 +202,8 @@ export class Log {
       if (said) this.#remove(said);
       else first.remove();
     }
+    const notices = this.#log.getElementsByClassName("notice");
+    while (notices.length > NOTICES_KEPT) notices[0].remove();
   }
 
   #scrolled() {
