@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import threading
 import time
@@ -195,6 +196,25 @@ def test_what_is_no_longer_kept_is_told_and_not_hidden(server: PageServer, visit
     ada.context.set_offline(False)
     ada.sees_notice("Some messages from while you were away are no longer kept.")
     ada.sees_lines("before", *texts[20:])
+
+
+def test_what_is_in_no_history_hides_no_gap(server: PageServer, visitor: Arrive) -> None:
+    """A backend may publish with `skip_history`; that has no offset, and must not become the page's place."""
+    ada = visitor()
+    relay = Relay(ada.page)
+    ada.sign_in("ada", "fleeting")
+    ada.say("before")
+    ada.sees_marks("Delivered")
+    fleeting = {"data": {"text": "in no history", "from": "news"}}
+    relay.sockets[-1].send(json.dumps({"push": {"channel": "room:fleeting", "pub": fleeting}}))
+    ada.sees_lines("before", "in no history")
+    ada.context.set_offline(True)
+    expect(ada.page.locator("#connection-text")).not_to_have_text("Connected")
+    texts = [f"message {number}" for number in range(120)]
+    in_a_thread(publish(server, server.token("bob"), "room:fleeting", texts, seconds=0))
+    ada.context.set_offline(False)
+    ada.sees_notice("Some messages from while you were away are no longer kept.")
+    ada.sees_lines("before", "in no history", *texts[20:])
 
 
 @pytest.mark.parametrize("code", STOPS)

@@ -158,8 +158,11 @@ export class Room {
   }
 
   #take({ offset, data, info, tags }, { old = false } = {}) {
-    if (offset <= this.#last) return;
-    this.#last = offset;
+    // What the server keeps in no history has no offset, comes once, and moves nobody's place in the stream.
+    if (offset !== undefined) {
+      if (offset <= this.#last) return;
+      this.#last = offset;
+    }
     // Only what the application itself publishes has no connection behind it, and says for whom it speaks.
     const from = info?.user ?? data?.from;
     if (typeof data?.text !== "string" || typeof from !== "string") return;
