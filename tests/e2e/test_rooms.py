@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.fake import play_server
+from tests.e2e.fake import Relay, play_server
 from tests.e2e.server import PageServer
 from tests.e2e.visitor import Visitor
 
@@ -190,6 +190,26 @@ def test_who_comes_and_goes_for_ever_fills_no_page(visitor: Arrive) -> None:
     ada.sees_lines("before all that", "after all that")
     expect(ada.shown.locator(".notice")).to_have_count(100)
     expect(ada.shown.locator(".notice").last).to_have_text("carl left")
+
+
+def test_what_is_said_in_another_room_while_its_history_is_read_is_counted(visitor: Arrive) -> None:
+    ada, bob = visitor(), visitor().sign_in("bob", "reading")
+    relay = Relay(ada.page)
+    ada.sign_in("ada").sees_room("lobby")
+    bob.say("before")
+    bob.sees_marks("Delivered")
+    relay.downward = lambda message: '"history"' not in message
+    ada.page.get_by_label("Join or make a room").fill("reading")
+    ada.page.get_by_role("button", name="Join", exact=True).click()
+    while not relay.held:
+        ada.page.wait_for_timeout(20)
+    ada.turn_to("lobby")
+    bob.say("meanwhile")
+    bob.sees_marks("Delivered", "Delivered")
+    ada.page.wait_for_timeout(300)
+    relay.release()
+    expect(ada.page.locator('[data-room="reading"] .unread')).to_have_text("1 new")
+    ada.turn_to("reading").sees_lines("before", "meanwhile")
 
 
 def test_what_a_tab_stored_is_not_trusted(visitor: Arrive) -> None:

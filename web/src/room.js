@@ -135,7 +135,11 @@ export class Room {
     const held = this.#held;
     this.#held = null;
     this.#begin(history);
-    for (const publication of [...history.publications.reverse(), ...held]) this.#take(publication, { old: true });
+    // What came meanwhile is news, whether the history holds it as well or not.
+    const news = new Set(held.map(({ offset }) => offset));
+    for (const publication of [...history.publications.reverse(), ...held]) {
+      this.#take(publication, { old: !news.has(publication.offset) });
+    }
     this.log.ready();
     this.#settle(UNSURE);
   }
