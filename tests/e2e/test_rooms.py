@@ -212,6 +212,21 @@ def test_what_is_said_in_another_room_while_its_history_is_read_is_counted(visit
     ada.turn_to("reading").sees_lines("before", "meanwhile")
 
 
+def test_a_lobby_that_the_server_takes_away_stays_to_be_seen(visitor: Arrive) -> None:
+    ada = visitor()
+    dials = play_server(ada.page)
+    ada.sign_in("ada")
+    push(dials[-1], "pub", **said("while I could", 1))
+    ada.sees_lines("while I could")
+    push(dials[-1], "unsubscribe", code=2000, reason="unsubscribed")
+    ada.sees_notice("You are not allowed in this room.")
+    ada.sees_lines("while I could")
+    ada.page.locator("#message").fill("and now?")
+    expect(ada.page.locator("#send")).to_be_disabled()
+    ada.enter("elsewhere").page.locator("#message").fill("here")
+    expect(ada.page.locator("#send")).to_be_enabled()
+
+
 def test_what_a_tab_stored_is_not_trusted(visitor: Arrive) -> None:
     ada = visitor().sign_in("ada")
     stores = ("{", "null", "1", '{"names":1}', '{"names":["<b>","../x",{}],"open":{}}', '{"names":[null,"fine"]}')

@@ -125,6 +125,12 @@ export class Chat {
   }
 
   #refused(room) {
+    if (room.name === LOBBY) {
+      // There is always a room to show.
+      room.log.notice(REFUSED);
+      this.#changed(room);
+      return;
+    }
     this.#leave(room);
     this.#list.complain(REFUSED);
   }

@@ -75,7 +75,7 @@ export class Room {
     this.#subscription = connection.client.newSubscription(CHANNEL + name, options);
     this.#subscription.on("subscribed", ({ recovered }) => this.#subscribed(recovered));
     this.#subscription.on("subscribing", () => this.#away());
-    this.#subscription.on("unsubscribed", ({ code }) => code && this.#told.refused(this));
+    this.#subscription.on("unsubscribed", ({ code }) => code && this.#shutOut());
     this.#subscription.on("publication", (publication) => this.#published(publication));
     this.#subscription.on("join", ({ info }) => this.#joined(info));
     this.#subscription.on("leave", ({ info }) => this.#left(info));
@@ -115,6 +115,11 @@ export class Room {
     if (this.live) this.#expected = { names: new Set(this.present.names), until: Date.now() + RETURN_MS };
     this.live = false;
     this.#told.changed(this);
+  }
+
+  #shutOut() {
+    this.live = false;
+    this.#told.refused(this);
   }
 
   #read(urgent) {
