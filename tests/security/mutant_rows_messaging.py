@@ -68,6 +68,20 @@ ROWS: tuple[Row, ...] = (
         f"{HANDLERS} -k hides",
     ),
     (
+        "a channel that no client could name",
+        "messaging/channels.py",
+        "if clean(pattern) != pattern:",
+        "if False:",
+        f"{HANDLERS} -k could_name",
+    ),
+    (
+        "a procedure that no client could call",
+        "messaging/application.py",
+        "if clean(name) != name:",
+        "if False:",
+        f"{HANDLERS} -k could_name",
+    ),
+    (
         "the channel protocol's own path",
         "messaging/application.py",
         "        if path == CHANNELS:\n            raise UsageError(f",
