@@ -75,6 +75,13 @@ ROWS: tuple[Row, ...] = (
         f"{HANDLERS} -k could_name",
     ),
     (
+        "publishing where no client could hear",
+        "messaging/control.py",
+        "if match is None or clean(channel) != channel:",
+        "if match is None:",
+        "tests/messaging/test_control.py -k can_say",
+    ),
+    (
         "a procedure that no client could call",
         "messaging/application.py",
         "if clean(name) != name:",
