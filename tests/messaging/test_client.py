@@ -117,6 +117,24 @@ async def test_refresh_goes_on_and_an_expired_token_ends(house: House) -> None:
     assert talk.closed == DisconnectCode.EXPIRED
 
 
+@pytest.mark.parametrize("method", ["connect", "refresh"])
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (Reason.BUSY, DisconnectCode.INTERNAL),
+        (Reason.SERVER_FULL, DisconnectCode.TOO_MANY_REQUESTS),
+        (Reason.TOKEN_INVALID, DisconnectCode.INVALID_TOKEN),
+    ],
+)
+async def test_a_refused_token_is_final_only_where_another_attempt_would_meet_the_same(
+    method: str, reason: Reason, code: DisconnectCode, house: House
+) -> None:
+    house.tokens = {"shown": Refuse(reason)}
+    talk = await house.enter(connect=method == "refresh")
+    await talk.send(f'{{"id":7,"{method}":{{"token":"shown"}}}}')
+    assert talk.closed == code
+
+
 async def test_an_sdk_has_a_moment_after_the_end_to_renew(house: House) -> None:
     """SDKs fetch the next token when the time they were told is over, so it comes when the old one has ended."""
     until = house.room.clock.wall() + 100
