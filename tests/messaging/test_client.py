@@ -306,6 +306,22 @@ async def test_presence_join_and_leave(house: House) -> None:
     assert (await ada.ask("presence", channel="ticker"))["error"]["code"] == 108
 
 
+async def test_who_is_gone_is_seen_no_more_though_a_command_of_theirs_takes_its_time(house: House) -> None:
+    ada, bob = await house.enter(), await house.enter("bob")
+    for talk in (ada, bob):
+        await talk.ask("subscribe", channel="room:a")
+    going_on = house.hold_reads()
+    await ada.send('{"id":9,"history":{"channel":"room:a","limit":1}}')
+    ada.transport.finish()
+    await house.room.turn()
+    assert [one["leave"]["info"]["user"] for one in bob.pushes("leave")] == ["ada"]
+    assert (await bob.ask("presence_stats", channel="room:a"))["presence_stats"] == {"num_clients": 1, "num_users": 1}
+    assert "ada" not in house.node.clients
+    going_on.set()
+    await house.room.turn()
+    assert len(bob.pushes("leave")) == 1
+
+
 async def test_history_is_read_in_pages(house: House) -> None:
     talk = await house.enter()
     for text in "abc":
