@@ -117,6 +117,24 @@ async def test_refresh_goes_on_and_an_expired_token_ends(house: House) -> None:
     assert talk.closed == DisconnectCode.EXPIRED
 
 
+@pytest.mark.parametrize("method", ["connect", "refresh"])
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (Reason.BUSY, DisconnectCode.INTERNAL),
+        (Reason.SERVER_FULL, DisconnectCode.TOO_MANY_REQUESTS),
+        (Reason.TOKEN_INVALID, DisconnectCode.INVALID_TOKEN),
+    ],
+)
+async def test_a_refused_token_is_final_only_where_another_attempt_would_meet_the_same(
+    method: str, reason: Reason, code: DisconnectCode, house: House
+) -> None:
+    house.tokens = {"shown": Refuse(reason)}
+    talk = await house.enter(connect=method == "refresh")
+    await talk.send(f'{{"id":7,"{method}":{{"token":"shown"}}}}')
+    assert talk.closed == code
+
+
 async def test_an_sdk_has_a_moment_after_the_end_to_renew(house: House) -> None:
     """SDKs fetch the next token when the time they were told is over, so it comes when the old one has ended."""
     until = house.room.clock.wall() + 100
@@ -286,6 +304,22 @@ async def test_presence_join_and_leave(house: House) -> None:
     assert [push["leave"]["info"]["user"] for push in ada.pushes("leave")] == ["bob"]
     assert len((await ada.ask("presence", channel="room:a"))["presence"]["presence"]) == 1
     assert (await ada.ask("presence", channel="ticker"))["error"]["code"] == 108
+
+
+async def test_who_is_gone_is_seen_no_more_though_a_command_of_theirs_takes_its_time(house: House) -> None:
+    ada, bob = await house.enter(), await house.enter("bob")
+    for talk in (ada, bob):
+        await talk.ask("subscribe", channel="room:a")
+    going_on = house.hold_reads()
+    await ada.send('{"id":9,"history":{"channel":"room:a","limit":1}}')
+    ada.transport.finish()
+    await house.room.turn()
+    assert [one["leave"]["info"]["user"] for one in bob.pushes("leave")] == ["ada"]
+    assert (await bob.ask("presence_stats", channel="room:a"))["presence_stats"] == {"num_clients": 1, "num_users": 1}
+    assert "ada" not in house.node.clients
+    going_on.set()
+    await house.room.turn()
+    assert len(bob.pushes("leave")) == 1
 
 
 async def test_history_is_read_in_pages(house: House) -> None:

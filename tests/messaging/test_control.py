@@ -214,3 +214,14 @@ async def test_what_a_procedure_does_to_its_connection_is_told_in_the_protocol_s
     ada.transport.finish()
     await house.room.turn()
     assert not house.node.clients
+
+
+@pytest.mark.parametrize("name", ["room:cafe\u0301", "room:a\u200f", "room:\ud800"])
+async def test_nothing_is_said_under_a_name_that_no_client_can_say(name: str, app: Sockade, room: Room) -> None:
+    """It would be acknowledged and heard by nobody: whoever asks for that name asks for the one in NFC."""
+    app.channel("room:{name}", history=History(5, 60))(type("Rooms", (), {}))
+    house = House(app, room)
+    await house.node.start()
+    with pytest.raises(UnknownChannelError, match="no client could name it"):
+        await app.publish(name, "heard?")
+    await app.publish("room:caf\u00e9", "heard")

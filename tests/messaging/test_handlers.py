@@ -324,6 +324,19 @@ def test_a_personal_channel_is_one_of_users_with_a_colon_too() -> None:
         app.channel("of:{issuer}:{name}")(type("Second", (), {}))
 
 
+@pytest.mark.parametrize("name", ["cafe\u0301", "a\u200fb", "a\x00b"])
+def test_what_no_client_could_name_is_not_declared(name: str) -> None:
+    """What clients say is put into NFC: they would be told that there is no such channel, and no such procedure."""
+    app = Sockade()
+    with pytest.raises(UsageError, match=r"no client could name the channel .* NFC"):
+        app.channel(name)(type("Room", (), {}))
+
+    async def answer(connection: Connection, data: object) -> None: ...
+
+    with pytest.raises(UsageError, match=r"no client could call the procedure .* NFC"):
+        app.rpc(name)(answer)
+
+
 def test_a_personal_channel_has_no_right_to_hear_it_that_would_not_be_asked() -> None:
     handler = type("Personal", (), {"may_subscribe": lambda self, identity, user: identity.role == "admin"})
     with pytest.raises(UsageError, match="without asking, so leave may_subscribe out"):

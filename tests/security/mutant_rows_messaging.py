@@ -70,6 +70,27 @@ ROWS: tuple[Row, ...] = (
         f"{HANDLERS} -k hides",
     ),
     (
+        "a channel that no client could name",
+        "messaging/channels.py",
+        "if clean(pattern) != pattern:",
+        "if False:",
+        f"{HANDLERS} -k could_name",
+    ),
+    (
+        "publishing where no client could hear",
+        "messaging/control.py",
+        "if match is None or clean(channel) != channel:",
+        "if match is None:",
+        "tests/messaging/test_control.py -k can_say",
+    ),
+    (
+        "a procedure that no client could call",
+        "messaging/application.py",
+        "if clean(name) != name:",
+        "if False:",
+        f"{HANDLERS} -k could_name",
+    ),
+    (
         "the channel protocol's own path",
         "messaging/application.py",
         "        if path == CHANNELS:\n            raise UsageError(f",

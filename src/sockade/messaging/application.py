@@ -10,8 +10,9 @@ import msgspec
 from sockade.errors import UsageError
 from sockade.guard.messages import MessageRules
 from sockade.guard.rates import Rate
+from sockade.guard.text import clean
 from sockade.messaging.channel_protocol import PATH as CHANNELS
-from sockade.messaging.channels import Channels, declared_by
+from sockade.messaging.channels import UNNAMEABLE, Channels, declared_by
 from sockade.messaging.endpoint import Endpoint, Procedure, read_schema
 from sockade.messaging.handlers import Call, annotation, check, methods
 from sockade.messaging.shapes import check_type
@@ -182,12 +183,14 @@ class Sockade:
         What is returned is the answer; RejectedError becomes an error reply.
 
         Raises:
-            UsageError: the name is taken, or the function cannot be called so.
+            UsageError: the name is taken or none that clients can say, or the function cannot be called so.
         """
 
         self._refuse_late_declarations()
         if not isinstance(name, str):
             raise UsageError('a procedure is declared with its name: write @app.rpc("name")')
+        if clean(name) != name:
+            raise UsageError(f"no client could call the procedure {name!r}: {UNNAMEABLE}")
 
         def register(function: F) -> F:
             if name in self.procedures:

@@ -42,6 +42,7 @@ class ChannelProtocol:
             codes=DISCONNECT_CODES,
             on_reject=self.on_reject,
             on_renew=self.on_renew,
+            on_lost=self.on_lost,
         )
 
     async def on_open(self, connection: Connection) -> None:
@@ -64,3 +65,8 @@ class ChannelProtocol:
     def on_renew(self, connection: Connection) -> None:
         if connection.client is not None and connection.client.connected:
             connection.client.renewed()
+
+    def on_lost(self, connection: Connection) -> None:
+        # What a command under way still lets the client hear is left once more in `on_close`.
+        if connection.client is not None:
+            connection.client.leave()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sockade.errors import UsageError
 from sockade.guard.rates import Allowances, Rate
 from sockade.guard.rights import EVERYONE, OWNER, USER_VARIABLE, has_any
+from sockade.guard.text import clean
 from sockade.messaging.broker import Keep
 from sockade.messaging.endpoint import read_schema
 from sockade.messaging.handlers import Call, message_type, methods
@@ -37,6 +38,7 @@ VARIABLE = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 ASKED = Call(("identity",), awaited=False)
 TAKEN = frozenset(("self", "identity", "connection", "message"))
 """Names of what rights and hooks get besides the variables."""
+UNNAMEABLE = "what they say is put into Unicode's form NFC, without control characters; write it so"
 METHODS = {
     "may_subscribe": ASKED,
     "may_publish": ASKED,
@@ -249,6 +251,8 @@ def compiled(pattern: str, *, personal: bool = False) -> re.Pattern[str]:
         raise UsageError(f"channel pattern {pattern!r} is malformed: write it like room:{{name}}")
     if taken := TAKEN.intersection(names):
         raise UsageError(f"channel pattern {pattern!r} calls a variable {min(taken)}, as something else is called")
+    if clean(pattern) != pattern:
+        raise UsageError(f"no client could name the channel {pattern!r}: {UNNAMEABLE}")
     # Users of another issuer are called `issuer:name`.
     value = ".+" if personal else "[^:]+"
     return re.compile(

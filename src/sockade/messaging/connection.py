@@ -432,4 +432,8 @@ class Connection:
         self.outbox.clear()
         self._abort_at = self._pong_by = math.inf
         self.hub.unregister(self)
-        self.inbox.put(END)
+        try:
+            if self.endpoint.on_lost is not None:
+                self.endpoint.on_lost(self)
+        finally:
+            self.inbox.put(END)

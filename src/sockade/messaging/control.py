@@ -16,7 +16,9 @@ import msgspec
 
 from sockade.errors import UsageError
 from sockade.guard.identity import Grant
+from sockade.guard.text import clean
 from sockade.messaging.broker import NO_LIMIT, History, Position
+from sockade.messaging.channels import UNNAMEABLE
 from sockade.messaging.node import RENEWAL_GRACE_SECONDS, ttl_until
 from sockade.messaging.subscribing import is_subscribed, subscribe_later
 from sockade.protocol.replies import DisconnectCode, UnsubscribeCode, encode_push
@@ -32,10 +34,11 @@ if TYPE_CHECKING:
 
 
 class UnknownChannelError(UsageError):
-    """No declaration fits the name."""
+    """No declaration fits the name, or no client could say it."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"no channel {name!r} is declared")
+        said = "" if clean(name) == name else f", and no client could name it: {UNNAMEABLE}"
+        super().__init__(f"no channel {name!r} is declared{said}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,8 @@ class Control:
     def find(self, channel: str) -> Match:
         """Return a declared channel. Raises UnknownChannelError."""
         match = self._node.channels.find(channel)
-        if match is None:
+        # What is said under a name that clients cannot say would be acknowledged, and heard by nobody.
+        if match is None or clean(channel) != channel:
             raise UnknownChannelError(channel)
         return match
 

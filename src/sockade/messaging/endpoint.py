@@ -42,6 +42,8 @@ class Endpoint:
     """Told of a message that goes nowhere, instead of the peer."""
     on_renew: Callable[[Connection], None] | None = None
     """Told when the rights of a connection may have changed."""
+    on_lost: Callable[[Connection], None] | None = None
+    """Told when a connection is gone, whatever its callbacks still wait for; `on_close` comes behind them."""
 
 
 @dataclass(frozen=True, slots=True)
