@@ -2,6 +2,7 @@ import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from sockade import Sockade as Application
 from sockade.cli import panel
+from sockade.cli import serve as serving
 from sockade.cli.application import load_application
 from sockade.errors import StartError, UsageError
 
@@ -234,3 +236,15 @@ def test_the_status_of_the_server_is_the_status_of_the_command(
 ) -> None:
     monkeypatch.setattr(sys.modules["sockade.process"], "run", lambda *_: 130)
     assert sockade("serve")[0] == 130
+
+
+def test_a_panel_that_nobody_reads_keeps_no_server_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read = Event()
+    monkeypatch.setattr(panel, "show", lambda *_, **__: read.wait(10))
+    monkeypatch.setattr(serving, "PANEL_SECONDS", 0.01)
+    serving._announce(Started(), "")  # type: ignore[arg-type]
+    assert not read.is_set()
+    assert "the start panel waits until standard output is read" in caplog.text
+    read.set()

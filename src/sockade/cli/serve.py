@@ -5,6 +5,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,10 @@ from sockade.configuration import load
 
 if TYPE_CHECKING:
     from sockade.process import Started
+
+
+PANEL_SECONDS = 1.0
+"""How long the panel may take before the server goes on without it."""
 
 
 def serve(
@@ -45,6 +50,15 @@ def serve(
 
 
 def _announce(started: "Started", options: str) -> None:
+    """Show the panel, from a thread of its own: on a terminal that was stopped, or in a pipe that is full, it waits."""
+    showing = Thread(target=_show, args=(started, options), name="sockade-panel", daemon=True)
+    showing.start()
+    showing.join(PANEL_SECONDS)
+    if showing.is_alive():
+        logging.getLogger("sockade.server").warning("the start panel waits until standard output is read")
+
+
+def _show(started: "Started", options: str) -> None:
     try:
         panel.show(started, sys.stdout, command=_command(), options=options)
     except (OSError, UnicodeError) as error:
