@@ -192,6 +192,26 @@ def test_who_comes_and_goes_for_ever_fills_no_page(visitor: Arrive) -> None:
     expect(ada.shown.locator(".notice").last).to_have_text("carl left")
 
 
+def test_a_thousand_messages_do_not_have_the_style_of_all_lines_computed_for_each(visitor: Arrive) -> None:
+    """By selectors of siblings they had: the page stood still for 12 s. It is compared with what layout takes."""
+    ada = visitor()
+    dials = play_server(ada.page)
+    ada.sign_in("ada")
+    session = ada.context.new_cdp_session(ada.page)
+    session.send("Performance.enable")
+
+    def spent() -> list[float]:
+        found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+        return [found[kind] for kind in ("RecalcStyleDuration", "LayoutDuration")]
+
+    before = spent()
+    for number in range(1, 1_001):
+        push(dials[-1], "pub", **said(f"message {number}", number))
+    expect(ada.lines.last).to_have_text("message 1000", timeout=30_000)
+    style, layout = (now - then for now, then in zip(spent(), before, strict=True))
+    assert style < layout
+
+
 def test_what_is_said_in_another_room_while_its_history_is_read_is_counted(visitor: Arrive) -> None:
     ada, bob = visitor(), visitor().sign_in("bob", "reading")
     relay = Relay(ada.page)

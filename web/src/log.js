@@ -87,7 +87,7 @@ export class Log {
     const message = { said, from, at };
     if (own) this.mark(message, state);
     else said.querySelector(".mark").remove();
-    this.#turnFor(from, at, own).append(said);
+    this.#append(said, this.#turnFor(from, at, own));
     this.#added(own && state === "sending");
     return message;
   }
@@ -122,7 +122,7 @@ export class Log {
     const later = all.slice(all.indexOf(message.said) + 1);
     if (!later.some(({ dataset }) => dataset.state === undefined || dataset.state === "delivered")) return;
     this.#remove(message.said);
-    this.#turnFor(message.from, at, true).append(message.said);
+    this.#append(message.said, this.#turnFor(message.from, at, true));
     this.#added(false);
   }
 
@@ -143,6 +143,11 @@ export class Log {
     this.#atEnd = true;
     this.#missed = false;
     if (!this.hidden) this.#button.hidden = true;
+  }
+
+  #append(said, turn) {
+    turn.append(said);
+    turn.querySelector(".said").classList.add("first");
   }
 
   #turnFor(from, at, own) {
@@ -190,7 +195,10 @@ export class Log {
     const turn = said.parentElement;
     if (said.nextElementSibling?.classList.contains("note")) said.nextElementSibling.remove();
     said.remove();
-    if (turn.querySelector(".said") === null) turn.remove();
+    said.classList.remove("first");
+    const first = turn.querySelector(".said");
+    if (first === null) turn.remove();
+    else first.classList.add("first");
     if (this.#last?.turn === turn && !turn.isConnected) this.#last = null;
   }
 
