@@ -737,6 +737,21 @@ async def test_nobody_is_told_of_who_left_before_they_came(house: House, asked: 
     assert not [one for kind in ("join", "leave") for one in bob.pushes(kind) if one[kind]["info"]["user"] == "ada"]
 
 
+async def test_nobody_is_told_of_who_left_while_they_connected(house: House, asked: Asked) -> None:
+    bob = await house.enter("bob")
+    asked.go_on.set()
+    await bob.ask("subscribe", channel="asked")
+    ada = await house.enter(connect=False, channels=("news", "asked"))
+    going_on = house.hold_reads()
+    await ada.send('{"id":1,"connect":{}}')
+    ada.transport.connection.closing()
+    ada.transport.finish()
+    going_on.set()
+    await house.room.turn()
+    assert list(house.node.members) == ["mine:bob", "asked"]
+    assert not [one for kind in ("join", "leave") for one in bob.pushes(kind) if one[kind]["info"]["user"] == "ada"]
+
+
 async def test_the_application_is_not_asked_about_who_may_not_hear_a_channel(house: House, asked: Asked) -> None:
     ada = await house.enter()
     asked.open = False

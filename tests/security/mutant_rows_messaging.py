@@ -364,10 +364,17 @@ ROWS: tuple[Row, ...] = (
         f"{SUBSCRIBING} -k does_not_name",
     ),
     (
+        "a ghost of who connected",
+        "messaging/subscribing.py",
+        "            if client.connection.is_open and may_stay(client, subscription)\n",
+        "            if may_stay(client, subscription)\n",
+        f"{SUBSCRIBING} -k while_they_connected",
+    ),
+    (
         "a renewal while the server subscribes",
         "messaging/subscribing.py",
-        "            if may_stay(client, subscription)\n",
-        "            if True\n",
+        "            if client.connection.is_open and may_stay(client, subscription)\n",
+        "            if client.connection.is_open\n",
         f"{SUBSCRIBING} -k while_the_server_subscribes",
     ),
     (

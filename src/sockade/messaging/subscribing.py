@@ -279,8 +279,8 @@ async def subscribe_by_server(
         results = {
             name: join(client, subscription, history, wanted.get(name, NOTHING))
             for (name, subscription), history in zip(subscriptions.items(), histories, strict=True)
-            # The token may have been renewed meanwhile.
-            if may_stay(client, subscription)
+            # The connection may have ended meanwhile, or its token been renewed.
+            if client.connection.is_open and may_stay(client, subscription)
         }
     found = {name: result for name, result in results.items() if result is not None}
     if len(found) < len(results):
