@@ -535,3 +535,11 @@ async def test_whoever_ends_before_they_took_the_answers_is_waited_for_no_longer
     await house.room.turn()
     assert connection.task is not None
     assert connection.task.done()
+
+
+async def test_what_is_no_message_of_the_protocol_is_sent_to_no_client_of_it(house: House) -> None:
+    ada = await house.enter()
+    connection = ada.transport.connection
+    for say in (connection.send, connection.broadcast):
+        with pytest.raises(UsageError, match="clients of the channel protocol hear channels"):
+            say("x")

@@ -280,7 +280,7 @@ class Client:
     def answer(self, command: commands.Command | Unclean, result: replies.Result | replies.Error) -> None:
         """Send the reply to a command."""
         if command.id:
-            self.connection.send(replies.encode_reply(command.id, command.method, result).decode())
+            self.connection.push(replies.encode_reply(command.id, command.method, result))
 
 
 REFUSED: Mapping[Reason, DisconnectCode] = {

@@ -36,6 +36,7 @@ INBOX_MESSAGES = 16
 EXPIRY_NOTICE_SECONDS = 60
 REASON_BYTES = 123
 """RFC 6455 §5.5: a control frame carries 125 bytes, two of which are the code."""
+NOT_PLAIN = "clients of the channel protocol hear channels: use app.publish or app.send"
 NOT_HEARD = frozenset((CloseCode.POLICY_VIOLATION, CloseCode.CREDENTIAL_EXPIRED, CloseCode.FORBIDDEN))
 """Whoever is closed with one of these has lost what they were admitted by: what waits of them goes nowhere."""
 
@@ -148,7 +149,13 @@ class Connection:
         return self._state
 
     def send(self, message: str | bytes) -> bool:
-        """Queue a message for this connection; False if it is closing, when nothing can be sent any more."""
+        """Queue a message for this connection; False if it is closing, when nothing can be sent any more.
+
+        Raises:
+            UsageError: the client speaks the channel protocol, and would take it for a broken reply.
+        """
+        if self.client is not None:
+            raise UsageError(NOT_PLAIN)
         if self.is_open:
             self.queue(frame(message))
         return self.is_open
@@ -156,7 +163,7 @@ class Connection:
     def broadcast(self, message: str | bytes) -> None:
         """Queue a message for every other connection of this endpoint, which is one of plain messages."""
         if self.client is not None:
-            raise UsageError("clients of the channel protocol hear channels: use app.publish or app.send")
+            raise UsageError(NOT_PLAIN)
         self.hub.broadcast(self.endpoint.path, message, but=self)
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
@@ -176,6 +183,14 @@ class Connection:
         if code in NOT_HEARD:
             self.inbox.items.clear()
         self.transport.close(self.endpoint.codes.get(code, code), told)
+
+    # What the channel protocol calls.
+
+    def push(self, message: bytes) -> bool:
+        """Queue a message of the protocol's own, JSON; False if the connection is closing."""
+        if self.is_open:
+            self.queue(frame(message.decode()))
+        return self.is_open
 
     # What the hub calls.
 

@@ -172,8 +172,8 @@ class Control:
 
     def message(self, user: str, data: Any, *, client: str = "") -> int:
         """Send something to a user's clients, outside every channel; return to how many."""
-        push = encode_push("message", {"data": data}).decode()
-        return sum(one.connection.send(push) for one in self.clients(user, client))
+        push = encode_push("message", {"data": data})
+        return sum(one.connection.push(push) for one in self.clients(user, client))
 
     def refresh(self, user: str, *, client: str = "", expired: bool = False, seconds: float | None = None) -> int:
         """End a user's channel connections as expired, or in `seconds` unless they are renewed; return how many.
@@ -189,7 +189,7 @@ class Control:
                 ends_at = min(connection.expires_at, now + seconds + RENEWAL_GRACE_SECONDS)
                 connection.renew(connection.identity, ends_at)
                 content = {"expires": True, "ttl": ttl_until(ends_at, now)}
-                connection.send(encode_push("refresh", content).decode())
+                connection.push(encode_push("refresh", content))
         return len(found)
 
     def clients(self, user: str, client: str = "") -> list[Client]:

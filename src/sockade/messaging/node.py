@@ -266,7 +266,7 @@ class Node:
         if client is not None and client.subscriptions.get(name) is subscription:
             del client.subscriptions[name]
         push = encode_push("unsubscribe", {"code": int(code), "reason": code.text}, name)
-        subscription.connection.send(push.decode())
+        subscription.connection.push(push)
 
     def begin_anew(self, subscription: Subscription) -> None:
         """Let a subscriber who missed something come back with its position."""

@@ -314,7 +314,7 @@ async def subscribe_later(client: Client, match: Match, data: Any = None, grant:
     content = {key: value for key, value in (push | {"offset": result.offset}).items() if value}
     if data is not None:
         content["data"] = data
-    client.connection.send(replies.encode_push("subscribe", content, match.name).decode())
+    client.connection.push(replies.encode_push("subscribe", content, match.name))
     for publication in result.publications:
-        client.connection.send(replies.encode_push("pub", publication, match.name).decode())
+        client.connection.push(replies.encode_push("pub", publication, match.name))
     return True
