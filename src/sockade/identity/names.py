@@ -42,9 +42,7 @@ def parse_name(text: str) -> str | None:
 
 def folded(name: str) -> str:
     """Return what a name is found by: compatibility forms and case folded away (UAX #31, NFKC_Casefold)."""
-    found = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    # No database takes half a character, as an argument that is no UTF-8 holds them: it becomes `?`, which no name has.
-    return found.encode(errors="replace").decode()
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def is_letter_or_digit(character: str) -> bool:
