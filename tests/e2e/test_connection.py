@@ -185,17 +185,22 @@ def test_a_message_that_is_sent_again_though_it_arrived_is_shown_once(visitor: A
     bob.sees_lines("once", "and then")
 
 
+def kept_of_more_that_was_missed(ada: Visitor, server: PageServer, room: str) -> list[str]:
+    """Let a room say more than it keeps while a page is away, which is told so; return what is kept of it."""
+    ada.context.set_offline(True)
+    expect(ada.page.locator("#connection-text")).not_to_have_text("Connected")
+    texts = [f"message {number}" for number in range(120)]
+    in_a_thread(publish(server, server.token("bob"), f"room:{room}", texts, seconds=0))
+    ada.context.set_offline(False)
+    ada.sees_notice("Some messages from while you were away are no longer kept.")
+    return texts[20:]
+
+
 def test_what_is_no_longer_kept_is_told_and_not_hidden(server: PageServer, visitor: Arrive) -> None:
     ada = visitor().sign_in("ada", "gaps")
     ada.say("before")
     ada.sees_marks("Delivered")
-    ada.context.set_offline(True)
-    expect(ada.page.locator("#connection-text")).not_to_have_text("Connected")
-    texts = [f"message {number}" for number in range(120)]
-    in_a_thread(publish(server, server.token("bob"), "room:gaps", texts, seconds=0))
-    ada.context.set_offline(False)
-    ada.sees_notice("Some messages from while you were away are no longer kept.")
-    ada.sees_lines("before", *texts[20:])
+    ada.sees_lines("before", *kept_of_more_that_was_missed(ada, server, "gaps"))
 
 
 def test_what_is_in_no_history_hides_no_gap(server: PageServer, visitor: Arrive) -> None:
@@ -208,13 +213,7 @@ def test_what_is_in_no_history_hides_no_gap(server: PageServer, visitor: Arrive)
     fleeting = {"data": {"text": "in no history", "from": "news"}}
     relay.sockets[-1].send(json.dumps({"push": {"channel": "room:fleeting", "pub": fleeting}}))
     ada.sees_lines("before", "in no history")
-    ada.context.set_offline(True)
-    expect(ada.page.locator("#connection-text")).not_to_have_text("Connected")
-    texts = [f"message {number}" for number in range(120)]
-    in_a_thread(publish(server, server.token("bob"), "room:fleeting", texts, seconds=0))
-    ada.context.set_offline(False)
-    ada.sees_notice("Some messages from while you were away are no longer kept.")
-    ada.sees_lines("before", "in no history", *texts[20:])
+    ada.sees_lines("before", "in no history", *kept_of_more_that_was_missed(ada, server, "fleeting"))
 
 
 @pytest.mark.parametrize("code", STOPS)

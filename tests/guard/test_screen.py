@@ -148,7 +148,7 @@ def test_credential_in_the_url_is_refused(target: str, handshake: MakeHandshake,
 def test_looking_for_a_token_in_a_url_made_of_its_beginnings_comes_to_an_end(
     handshake: MakeHandshake, policy: Policy, query: str
 ) -> None:
-    """In steps that grow with the square of the length it would take a quarter of an hour."""
+    """In steps that grow with the square of the length it would not, while a test waits."""
     with ends():
         assert isinstance(screen(handshake(target=f"/?{query}"), policy), Credential)
 

@@ -145,10 +145,9 @@ class Control:
             for coming in found:
                 coming.ended = True
             if is_subscribed(one, channel):
+                found.append(one.subscriptions[channel])
                 self._node.lose(one.subscriptions[channel], UnsubscribeCode.SERVER)
-                count += 1
-            elif found:
-                count += 1
+            count += bool(found)
         return count
 
     def disconnect(
