@@ -60,9 +60,10 @@ def test_what_comes_after_expiry_is_not_dispatched() -> None:
     assert decide("x", PLAIN, standing(), 10.0, 10.0) is EXPIRED
 
 
-def test_over_the_rate_messages_are_rejected_and_then_the_connection_closes() -> None:
+@pytest.mark.parametrize("now", [0.0, 1_000.0])
+def test_over_the_rate_messages_are_rejected_and_then_the_connection_closes(now: float) -> None:
     mine = standing()
-    answers = [decide("x", PLAIN, mine, math.inf, 0.0) for _ in range(31)]
+    answers = [decide("x", PLAIN, mine, math.inf, now) for _ in range(31)]
     assert answers[:20] == ["x"] * 20
     assert answers[20:29] == [OVER_RATE] * 9
     assert answers[29] is TOO_FAST
@@ -97,9 +98,15 @@ def test_what_others_say_is_nobody_s_violation() -> None:
     assert [decide("x", PLAIN, mine, math.inf, 0.0) for _ in range(10)] == [OVER_RATE] * 9 + [TOO_FAST]
 
 
-@given(st.lists(st.tuples(st.floats(0, 2), st.integers(0, 300), st.booleans()), max_size=80))
-def test_taking_of_every_allowance_is_taking_of_one_after_the_other(steps: list[tuple[float, int, bool]]) -> None:
-    rates = Rates(bytes=Rate(90, 400), messages=Rate(2, 8), user=Rate(10, 5), total=Rate(1, 3), violations=Rate(1, 1))
+@given(
+    st.permutations([Rate(2, 8), Rate(10, 5), Rate(1, 3)]),
+    st.lists(st.tuples(st.floats(0, 2), st.integers(0, 300), st.booleans()), max_size=80),
+)
+def test_taking_of_every_allowance_is_taking_of_one_after_the_other(
+    counted: list[Rate], steps: list[tuple[float, int, bool]]
+) -> None:
+    messages, user, total = counted
+    rates = Rates(bytes=Rate(90, 400), messages=messages, user=user, total=total, violations=Rate(1, 1))
     shared = Bucket(rates.user), Bucket(rates.total)
     together = Standing(rates, *shared)
     alone = [Bucket(rate) for rate in (rates.bytes, rates.messages, rates.user, rates.total)]

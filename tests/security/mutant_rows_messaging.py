@@ -156,7 +156,7 @@ ROWS: tuple[Row, ...] = (
     (
         "a pong is no use",
         "messaging/connection.py",
-        "        if message == endpoint.pong:",
+        "        if endpoint.pong is not None and message == endpoint.pong:",
         "        if False:",
         f"{CLIENT} -k no_use",
     ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import mmap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,16 @@ class Ledger:
     heads: Heads
     turns: Turns
     incomplete: int = 0
-    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
-    """Where the transport puts what it reads. Taken out before the next read, so one serves all."""
+    read: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, READ_BYTES))
+    """Where the transport puts what it reads. Taken out before the next read, so one serves all.
+
+    Plain memory; what is cut out of a mapping is bytes at once, and of a view only in a second step.
+    """
+    buffer: memoryview = field(init=False)
+    """The same, for the transport to cut."""
+
+    def __post_init__(self) -> None:
+        self.buffer = memoryview(self.read)
 
 
 class WebSocketDoor(asyncio.BufferedProtocol):
@@ -139,7 +148,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         return self._ledger.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(self._ledger.buffer[:nbytes].tobytes())
+        self.data_received(self._ledger.read[:nbytes])
 
     def data_received(self, data: bytes) -> None:
         """Let bytes of the client wait for their turn."""

@@ -97,18 +97,23 @@ class Standing:
 
         None where that is the total's: what others say is nobody's violation.
 
-        This is `Bucket.take` again, without a call for each: every message asks it.
+        Every message asks it: a bucket that is full again, as nearly all are, gives its one without being called.
         """
-        cost: float = size
-        for bucket in self._buckets:
-            full_at = bucket.full_at
-            if full_at < now:
-                full_at = now
-            full_at += cost * bucket.one
-            if full_at - now > bucket.whole:
-                return None if bucket is self._buckets[-1] else False
-            bucket.full_at = full_at
-            cost = 1.0  # behind the bytes, messages are counted
+        of_bytes, messages, user, total = self._buckets
+        if not of_bytes.take(now, size):
+            return False
+        if messages.full_at < now:
+            messages.full_at = now + messages.one
+        elif not messages.take(now):
+            return False
+        if user.full_at < now:
+            user.full_at = now + user.one
+        elif not user.take(now):
+            return False
+        if total.full_at < now:
+            total.full_at = now + total.one
+        elif not total.take(now):
+            return None
         return True
 
     def violate(self, now: float) -> bool:

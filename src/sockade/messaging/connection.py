@@ -324,7 +324,7 @@ class Connection:
         if not self.is_open:
             return
         hub, endpoint = self.hub, self.endpoint
-        if message == endpoint.pong:
+        if endpoint.pong is not None and message == endpoint.pong:
             self.receive_pong()
             return
         self._active_at = hub.now
