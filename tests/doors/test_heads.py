@@ -353,6 +353,22 @@ def test_who_is_paused_is_not_heard_until_it_may_go_on() -> None:
     assert noted.reads
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_who_is_paused_by_a_message_is_heard_no_further(*, known: bool) -> None:
+    """What is not heard is not counted either: who waits for a slow answer keeps to the rate."""
+    one, noted = turns(0)
+    hear(one, client_frame(1, b"000" if known else b"zero"))
+    receive = noted.receive
+    noted.receive = lambda message: (receive(message), one.pause_reading() if message == "003" else None)  # type: ignore[method-assign]
+    read(one, b"".join(client_frame(1, b"%03d" % number) for number in range(1, 9)))
+    noted.turn()
+    assert (noted.notes[1:], noted.due, noted.reads) == (["001", "002", "003"], [], False)
+    one.resume_reading()
+    noted.turn()
+    assert noted.notes[-1] == "008"
+    assert noted.reads
+
+
 def test_who_is_paused_by_the_last_message_stays_paused() -> None:
     one, noted = turns(40)
     noted.receive = lambda message: one.pause_reading() if message == "039" else None  # type: ignore[method-assign]

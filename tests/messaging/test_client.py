@@ -11,13 +11,13 @@ import pytest
 from sockade.errors import StorageError, UsageError
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Identity
+from sockade.guard.messages import SUBSCRIPTIONS
 from sockade.messaging.application import Sockade
 from sockade.messaging.broker import Draft, Keep, Position, Publication, Published
 from sockade.messaging.channel_protocol import CONNECT_SECONDS
 from sockade.messaging.connection import INBOX_MESSAGES
 from sockade.messaging.promise import Promise
 from sockade.messaging.publishing import UNANSWERED
-from sockade.messaging.subscribing import SUBSCRIPTIONS
 from sockade.messaging.types import History
 from sockade.protocol.reasons import Reason
 from sockade.protocol.replies import DisconnectCode
@@ -364,6 +364,36 @@ async def test_each_command_of_a_batch_counts(house: House) -> None:
     found = await talk.send(batch)
     codes = [one.get("error", {}).get("code") for one in found]
     assert codes.count(111) > 5
+    assert talk.closed == DisconnectCode.TOO_MANY_REQUESTS
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_who_comes_back_subscribes_to_everything_at_once(house: House, *, together: bool) -> None:
+    """With the default limits, in one message as in many, and may say as much as anyone else afterwards."""
+    talk = await house.enter()
+    wanted = [
+        json.dumps({"id": number, "subscribe": {"channel": f"room:{number}"}}) for number in range(1, SUBSCRIPTIONS + 1)
+    ]
+    answers = await talk.send("\n".join(wanted)) if together else [(await talk.send(one))[0] for one in wanted]
+    assert [one["id"] for one in answers if "subscribe" in one] == list(range(1, SUBSCRIPTIONS + 1))
+    burst = house.room.hub.limits.message_burst
+    said = [await talk.ask("publish", channel="room:1", data={"text": "hi"}) for _ in range(burst)]
+    # The connect was a message too.
+    assert ["publish" in one for one in said] == [True] * (burst - 1) + [False]
+
+
+async def test_further_subscriptions_count_as_messages(house: House) -> None:
+    """Who subscribes and unsubscribes again and again is too fast in the end, as with any other commands."""
+    talk = await house.enter()
+    refused: list[int] = []
+    for number in range(1, 4 * SUBSCRIPTIONS):
+        for method, channel in (("subscribe", f"room:{number}"), ("unsubscribe", f"room:{number}")):
+            found = await talk.send(json.dumps({"id": number, method: {"channel": channel}}))
+            refused += [one["id"] for one in found if one.get("error", {}).get("code") == 111]
+        house.room.clock.step(0.1)
+        if talk.closed is not None:
+            break
+    assert SUBSCRIPTIONS < refused[0] < 2 * SUBSCRIPTIONS
     assert talk.closed == DisconnectCode.TOO_MANY_REQUESTS
 
 

@@ -11,7 +11,8 @@ from tests.sdk.clients import JavaScript, Python, Sdk
 from tests.security.issuer import AUD, ISS, by_hmac, claims, compact
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
 SECRET = b"a secret of more than two hundred and fifty-six bits"
 APPLICATION = """
@@ -98,12 +99,10 @@ def bearer(user: str = "ada", **changes: Any) -> dict[str, str]:
     return {"Authorization": f"Bearer {signed(user, **changes)}"}
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """One server for all tests of a module."""
-    folder = tmp_path_factory.mktemp("sdk")
+def serve(folder: Path, config: str) -> Iterator[RunningServer]:
+    """Start a server, and end it."""
     (folder / "sdk_application.py").write_text(APPLICATION)
-    server = RunningServer(folder / "server", CONFIG, "sdk_application:app", module_path=str(folder))
+    server = RunningServer(folder / "server", config, "sdk_application:app", module_path=str(folder))
     secret = server.folder / "corp.secret"
     secret.write_bytes(SECRET)
     secret.chmod(0o600)
@@ -112,13 +111,32 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     server.kill()
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server for all tests of a module, where many clients have one address."""
+    yield from serve(tmp_path_factory.mktemp("sdk"), CONFIG)
+
+
+@pytest.fixture
+def by_default(tmp_path: Path) -> Iterator[RunningServer]:
+    """One with the default limits."""
+    yield from serve(tmp_path, CONFIG.replace(ROOMY, ""))
+
+
 @pytest.fixture(params=[JavaScript, Python], ids=["javascript", "python"])
-async def meet(request: pytest.FixtureRequest, served: RunningServer) -> AsyncIterator[Meet]:
+def sdk(request: pytest.FixtureRequest) -> Callable[[RunningServer, dict[str, str], str], Sdk]:
+    """Each of the SDKs."""
+    one: Callable[[RunningServer, dict[str, str], str], Sdk] = request.param
+    return one
+
+
+@pytest.fixture
+async def meet(sdk: Callable[[RunningServer, dict[str, str], str], Sdk], served: RunningServer) -> AsyncIterator[Meet]:
     """Make clients of one SDK; each ends with the test."""
     clients: list[Sdk] = []
 
     def one_more(headers: dict[str, str] | None = None, path: str = "") -> Sdk:
-        clients.append(request.param(served, headers if headers is not None else {}, path))
+        clients.append(sdk(served, headers if headers is not None else {}, path))
         return clients[-1]
 
     yield one_more

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sockade.messaging.subscribing import SUBSCRIPTIONS
+from sockade.guard.messages import SUBSCRIPTIONS
 from tests.sdk.clients import JavaScript
 from tests.sdk.conftest import bearer
 

@@ -14,6 +14,8 @@ from tests.sdk.clients import SdkError
 from tests.sdk.conftest import bearer, signed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.running import RunningServer
     from tests.sdk.clients import Sdk
     from tests.sdk.conftest import Meet
@@ -351,3 +353,24 @@ async def test_a_restart_is_recovered_from(meet: Meet, served: RunningServer) ->
     await ada.do("publish", channel=channel, data="after")
     await ada.wait("publication", 2, channel=channel)
     assert ada.heard(channel) == ["before", "after"]
+
+
+async def test_many_subscriptions_come_back_at_once_under_the_default_limits(
+    by_default: RunningServer, sdk: Callable[[RunningServer, dict[str, str], str], Sdk]
+) -> None:
+    client = sdk(by_default, bearer("ada"), "")
+    channels = [new(str(number)) for number in range(60)]
+    try:
+        await client.open()
+        for channel in channels:
+            await client.subscribe(channel)
+        for count in (1, 2):
+            for channel in channels:
+                await client.wait("subscribed", count, channel=channel)
+            assert (await client.do("rpc", method="sum", data={"a": 1, "b": 1}))["data"] == 2
+            if count == 1:
+                await client.do("cut")
+        assert client.seen("disconnected") == []
+        assert len(client.seen("connected")) == 2
+    finally:
+        await client.end()

@@ -923,7 +923,15 @@ MEMORY: tuple[Row, ...] = (
         "if self._ignored:",
         KNOWN_HEADS,
     ),
-    ("turns", "doors/websocket.py", "            if not left:\n", "            if False:\n", KNOWN_HEADS),
+    ("turns", "doors/websocket.py", "if not left or self._paused:", "if self._paused:", KNOWN_HEADS),
+    (
+        "turns of new heads",
+        "doors/websocket.py",
+        "if head is None and (head := heads.learn(data[at:])) is None:",
+        "if head is None:",
+        f"{KNOWN_HEADS} -k no_further",
+    ),
+    ("turns of the paused", "doors/websocket.py", "if not left or self._paused:", "if not left:", KNOWN_HEADS),
     (
         "turns: large reads",
         "doors/websocket.py",

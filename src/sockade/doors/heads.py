@@ -22,6 +22,9 @@ REMEMBERED = 4_096
 """Heads, whatever sizes a client makes up: less than 1 MiB."""
 
 
+Head = tuple[Opcode, int, int, int]
+
+
 class Heads:
     """The heads that were seen. `max_size` is the limit on messages, in bytes."""
 
@@ -29,17 +32,20 @@ class Heads:
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
-        self.known: dict[bytes, tuple[Opcode, int, int, int] | None] = {}
+        self.known: dict[bytes, Head | None] = {}
         """By the first two bytes of a frame, or the first four; None where every such frame is the parser's.
 
         Of a whole message or a pong: its opcode, and where in the frame mask and payload begin and the frame ends. It
         is a plain tuple, for a named one is taken apart as slowly as any other object.
         """
 
-    def learn(self, data: bytes) -> None:
-        """Have the parser take apart the frame that `data` begins with, and remember its head."""
+    def learn(self, data: bytes) -> Head | None:
+        """Have the parser take apart the frame that `data` begins with, remember its head and return it.
+
+        None where the frame is the parser's: it is not all there, of a kind that is not remembered, or no frame.
+        """
         if len(self.known) >= REMEMBERED or data[:SHORT] in self.known:
-            return
+            return None
         sizes: list[int] = []
 
         def read_exact(size: int) -> Generator[None, None, bytes]:
@@ -54,12 +60,14 @@ class Heads:
             next(Frame.parse(read_exact, mask=True, max_size=self._max_size))
         except StopIteration as parsed:
             *head, mask, payload = sizes
-            self._note(data, parsed.value, sum(head), mask, payload)
+            return self._note(data, parsed.value, sum(head), mask, payload)
         except (EOFError, ProtocolError, PayloadTooBig):
-            return  # It is the parser of the connection that answers.
+            pass  # It is the parser of the connection that answers.
+        return None
 
-    def _note(self, data: bytes, frame: Frame, head: int, mask: int, payload: int) -> None:
+    def _note(self, data: bytes, frame: Frame, head: int, mask: int, payload: int) -> Head | None:
         if head in (SHORT, LONG) and frame.fin and frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.PONG):
-            self.known[data[:head]] = frame.opcode, head, head + mask, head + mask + payload
-        else:
-            self.known[data[:SHORT]] = None
+            found = self.known[data[:head]] = frame.opcode, head, head + mask, head + mask + payload
+            return found
+        self.known[data[:SHORT]] = None
+        return None

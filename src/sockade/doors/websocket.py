@@ -207,16 +207,17 @@ class WebSocketDoor(asyncio.BufferedProtocol):
 
     def _take_known(self, data: bytes) -> bytes:
         """Take the whole messages and pongs whose heads are known, and return what is left to the parser."""
-        known = self._ledger.heads.known
+        heads = self._ledger.heads
+        known = heads.known
         at, size, left = 0, len(data), TURN_MESSAGES
         while self._at_head and at < size:
-            if not left:
+            if not left or self._paused:
                 self._waiting, size = data[at:], at
                 self._stop()
                 break
             left -= 1
             head = known.get(data[at : at + SHORT]) or known.get(data[at : at + LONG])
-            if head is None:
+            if head is None and (head := heads.learn(data[at:])) is None:
                 break
             opcode, mask_at, payload_at, end = head
             if at + end > size:
@@ -238,8 +239,6 @@ class WebSocketDoor(asyncio.BufferedProtocol):
     def _parse(self, data: bytes) -> None:
         """Have the protocol take bytes apart until it finds frames in them; the rest waits for the next turn."""
         protocol = self._protocol
-        if self._at_head:
-            self._ledger.heads.learn(data)
         size, events = 0, protocol.events_received()
         while not events and size < len(data):
             protocol.receive_data(data[size : size + PARSED_BYTES])

@@ -46,6 +46,12 @@ BAD_TEXT: Final = Reject(Reason.TEXT)
 BAD_SHAPE: Final = Reject(Reason.BAD_REQUEST)
 
 
+SUBSCRIPTIONS = 100
+"""Subscriptions of one connection."""
+SUBSCRIBING = Rate(SUBSCRIPTIONS / 60, SUBSCRIPTIONS)
+"""A client that comes back subscribes to all at once, and then to as many again in a minute."""
+
+
 @dataclass(frozen=True, slots=True)
 class MessageRules:
     """What one endpoint accepts."""
@@ -86,11 +92,12 @@ class Rates:
 class Standing:
     """What is left to one connection; `user` and `total` are shared."""
 
-    __slots__ = ("_buckets", "_violations")
+    __slots__ = ("_buckets", "_subscriptions", "_violations")
 
     def __init__(self, rates: Rates, user: Bucket, total: Bucket) -> None:
         self._buckets = (Bucket(rates.bytes), Bucket(rates.messages), user, total)
         self._violations = Bucket(rates.violations)
+        self._subscriptions = Bucket(SUBSCRIBING)
 
     def take(self, size: int, now: float) -> bool | None:
         """Take one message of a size out of every allowance; False at the first that has not enough.
@@ -115,6 +122,15 @@ class Standing:
         elif not total.take(now):
             return None
         return True
+
+    def subscribe(self, now: float) -> bool:
+        """Take one subscription out of their own allowance; False where it has none left."""
+        return self._subscriptions.take(now)
+
+    def give_back(self) -> None:
+        """Give back the one that a message took of every allowance, save of the bytes."""
+        for bucket in self._buckets[1:]:
+            bucket.full_at -= bucket.one
 
     def violate(self, now: float) -> bool:
         """Count a rejected message; False when there were too many."""

@@ -98,13 +98,22 @@ class Client:
             await self.connection.until_taken()
             if not self.connection.is_open:
                 return
-            if number and not self.connection.allow_one_more():
+            if not self._may_do(command, counted=not number):
                 self.answer(command, replies.error(ErrorCode.TOO_MANY_REQUESTS))
             elif isinstance(command, Unclean):
                 self.connection.count_violation()
                 self.answer(command, replies.error(ErrorCode.BAD_REQUEST))
             else:
                 await self.do(command)
+
+    def _may_do(self, command: commands.Command | Unclean, *, counted: bool) -> bool:
+        """Count a command like a message, as the first one of a message is already; a subscription by itself.
+
+        A client that comes back subscribes to all its channels at once, and is to lose nothing by it.
+        """
+        if isinstance(command, commands.Command) and isinstance(command.body, commands.Subscribe):
+            counted = self.connection.allow_subscription(counted=counted) or counted
+        return counted or self.connection.allow_one_more()
 
     def reject(self, message: str, reason: Reason) -> None:
         """Answer the commands of a message that goes nowhere: without an answer an SDK would wait for one."""

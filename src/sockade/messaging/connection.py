@@ -381,6 +381,13 @@ class Connection:
             self.count_violation(TOO_FAST)
         return bool(taken)
 
+    def allow_subscription(self, *, counted: bool) -> bool:
+        """Count a subscription as one, and give back what it was `counted` as a message; False where it stays one."""
+        allowed = self.standing.subscribe(self.hub.monotonic())
+        if allowed and counted:
+            self.standing.give_back()
+        return allowed
+
     def count_violation(self, too_many: Close = TOO_MANY_INVALID) -> None:
         """Count something that was rejected, and close when there was too much of it."""
         if not self.standing.violate(self.hub.monotonic()):

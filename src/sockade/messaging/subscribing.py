@@ -15,6 +15,7 @@ import msgspec
 from sockade.errors import StorageError
 from sockade.guard.handshake import Refuse
 from sockade.guard.identity import Secret
+from sockade.guard.messages import SUBSCRIPTIONS
 from sockade.messaging.broker import Position, weight
 from sockade.messaging.node import RENEWAL_GRACE_SECONDS, Subscription, to_pub, ttl_until
 from sockade.messaging.recovery import Gap, Recovered, recover, recover_latest
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
     Wanted = commands.Subscribe | commands.ConnectSubscribe
 
-SUBSCRIPTIONS = 100
-"""Subscriptions of one connection."""
 RECOVERED_PUBLICATIONS = 10_000
 """What one reply can bring back; whoever missed more begins anew."""
 NOTHING = commands.ConnectSubscribe()
