@@ -11,7 +11,7 @@ from tests.sdk.clients import JavaScript, Python, Sdk
 from tests.security.issuer import AUD, ISS, by_hmac, claims, compact
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 SECRET = b"a secret of more than two hundred and fifty-six bits"
@@ -83,6 +83,12 @@ secret_file = "corp.secret"
 """
 
 
+class NewSdk(Protocol):
+    """Return a client of a server, which shows `headers` at the handshake."""
+
+    def __call__(self, server: RunningServer, headers: dict[str, str], path: str = "", /) -> Sdk: ...
+
+
 class Meet(Protocol):
     """Return one more client, which shows `headers` at the handshake."""
 
@@ -124,14 +130,14 @@ def by_default(tmp_path: Path) -> Iterator[RunningServer]:
 
 
 @pytest.fixture(params=[JavaScript, Python], ids=["javascript", "python"])
-def sdk(request: pytest.FixtureRequest) -> Callable[[RunningServer, dict[str, str], str], Sdk]:
+def sdk(request: pytest.FixtureRequest) -> NewSdk:
     """Each of the SDKs."""
-    one: Callable[[RunningServer, dict[str, str], str], Sdk] = request.param
+    one: NewSdk = request.param
     return one
 
 
 @pytest.fixture
-async def meet(sdk: Callable[[RunningServer, dict[str, str], str], Sdk], served: RunningServer) -> AsyncIterator[Meet]:
+async def meet(sdk: NewSdk, served: RunningServer) -> AsyncIterator[Meet]:
     """Make clients of one SDK; each ends with the test."""
     clients: list[Sdk] = []
 

@@ -14,11 +14,9 @@ from tests.sdk.clients import SdkError
 from tests.sdk.conftest import bearer, signed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.running import RunningServer
     from tests.sdk.clients import Sdk
-    from tests.sdk.conftest import Meet
+    from tests.sdk.conftest import Meet, NewSdk
 
 
 async def entered(meet: Meet, user: str = "ada", **options: Any) -> Sdk:
@@ -356,9 +354,9 @@ async def test_a_restart_is_recovered_from(meet: Meet, served: RunningServer) ->
 
 
 async def test_many_subscriptions_come_back_at_once_under_the_default_limits(
-    by_default: RunningServer, sdk: Callable[[RunningServer, dict[str, str], str], Sdk]
+    by_default: RunningServer, sdk: NewSdk
 ) -> None:
-    client = sdk(by_default, bearer("ada"), "")
+    client = sdk(by_default, bearer("ada"))
     channels = [new(str(number)) for number in range(60)]
     try:
         await client.open()

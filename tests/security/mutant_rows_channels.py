@@ -106,8 +106,8 @@ CHANNELS: tuple[Row, ...] = (
     (
         "subscriptions of who comes back",
         "messaging/client.py",
-        "counted = self.connection.allow_subscription(counted=counted) or counted",
-        "pass",
+        "if subscribes and self.connection.allow_subscription(counted=counted):",
+        "if False:",
         f"{CLIENT} -k comes_back",
     ),
     (

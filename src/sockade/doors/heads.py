@@ -23,6 +23,10 @@ REMEMBERED = 4_096
 
 
 Head = tuple[Opcode, int, int, int]
+"""Of a whole message or a pong: its opcode, and where in the frame mask and payload begin and the frame ends.
+
+It is a plain tuple, for a named one is taken apart as slowly as any other object.
+"""
 
 
 class Heads:
@@ -33,11 +37,7 @@ class Heads:
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
         self.known: dict[bytes, Head | None] = {}
-        """By the first two bytes of a frame, or the first four; None where every such frame is the parser's.
-
-        Of a whole message or a pong: its opcode, and where in the frame mask and payload begin and the frame ends. It
-        is a plain tuple, for a named one is taken apart as slowly as any other object.
-        """
+        """By the first two bytes of a frame, or the first four; None where every such frame is the parser's."""
 
     def learn(self, data: bytes) -> Head | None:
         """Have the parser take apart the frame that `data` begins with, remember its head and return it.

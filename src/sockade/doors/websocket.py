@@ -55,16 +55,16 @@ class Ledger:
     heads: Heads
     turns: Turns
     incomplete: int = 0
-    read: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, READ_BYTES))
+    memory: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, READ_BYTES))
     """Where the transport puts what it reads. Taken out before the next read, so one serves all.
 
-    Plain memory; what is cut out of a mapping is bytes at once, and of a view only in a second step.
+    It maps no file: what is cut out of a mapping is bytes at once, and of a view only in a second step.
     """
     buffer: memoryview = field(init=False)
     """The same, for the transport to cut."""
 
     def __post_init__(self) -> None:
-        self.buffer = memoryview(self.read)
+        self.buffer = memoryview(self.memory)
 
 
 class WebSocketDoor(asyncio.BufferedProtocol):
@@ -148,7 +148,7 @@ class WebSocketDoor(asyncio.BufferedProtocol):
         return self._ledger.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(self._ledger.read[:nbytes])
+        self.data_received(self._ledger.memory[:nbytes])
 
     def data_received(self, data: bytes) -> None:
         """Let bytes of the client wait for their turn."""

@@ -92,10 +92,11 @@ class Rates:
 class Standing:
     """What is left to one connection; `user` and `total` are shared."""
 
-    __slots__ = ("_buckets", "_subscriptions", "_violations")
+    __slots__ = ("_bytes", "_counted", "_subscriptions", "_violations")
 
     def __init__(self, rates: Rates, user: Bucket, total: Bucket) -> None:
-        self._buckets = (Bucket(rates.bytes), Bucket(rates.messages), user, total)
+        self._bytes = Bucket(rates.bytes)
+        self._counted = (Bucket(rates.messages), user, total)
         self._violations = Bucket(rates.violations)
         self._subscriptions = Bucket(SUBSCRIBING)
 
@@ -106,21 +107,13 @@ class Standing:
 
         Every message asks it: a bucket that is full again, as nearly all are, gives its one without being called.
         """
-        of_bytes, messages, user, total = self._buckets
-        if not of_bytes.take(now, size):
+        if not self._bytes.take(now, size):
             return False
-        if messages.full_at < now:
-            messages.full_at = now + messages.one
-        elif not messages.take(now):
-            return False
-        if user.full_at < now:
-            user.full_at = now + user.one
-        elif not user.take(now):
-            return False
-        if total.full_at < now:
-            total.full_at = now + total.one
-        elif not total.take(now):
-            return None
+        for bucket in self._counted:
+            if bucket.full_at < now:
+                bucket.full_at = now + bucket.one
+            elif not bucket.take(now):
+                return None if bucket is self._counted[-1] else False
         return True
 
     def subscribe(self, now: float) -> bool:
@@ -129,7 +122,7 @@ class Standing:
 
     def give_back(self) -> None:
         """Give back the one that a message took of every allowance, save of the bytes."""
-        for bucket in self._buckets[1:]:
+        for bucket in self._counted:
             bucket.full_at -= bucket.one
 
     def violate(self, now: float) -> bool:

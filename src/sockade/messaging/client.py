@@ -111,8 +111,9 @@ class Client:
 
         A client that comes back subscribes to all its channels at once, and is to lose nothing by it.
         """
-        if isinstance(command, commands.Command) and isinstance(command.body, commands.Subscribe):
-            counted = self.connection.allow_subscription(counted=counted) or counted
+        subscribes = isinstance(command, commands.Command) and isinstance(command.body, commands.Subscribe)
+        if subscribes and self.connection.allow_subscription(counted=counted):
+            return True
         return counted or self.connection.allow_one_more()
 
     def reject(self, message: str, reason: Reason) -> None:
