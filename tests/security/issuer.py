@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+from sockade.clock import SystemClock
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from joserfc._keys import Key
 
+    from sockade.clock import Clock
+
 ISS = "https://corp.example"
 AUD = "chat"
+SYSTEM_CLOCK = SystemClock()
 
 
 def b64(content: str | bytes) -> str:
@@ -28,9 +33,9 @@ def b64(content: str | bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def claims(**changes: Any) -> dict[str, Any]:
-    """Good claims with changes; a change to None leaves the claim out."""
-    now = int(time.time())
+def claims(clock: Clock = SYSTEM_CLOCK, **changes: Any) -> dict[str, Any]:
+    """Good claims of this second with changes; a change to None leaves the claim out."""
+    now = int(clock.wall())
     good = {"iss": ISS, "aud": AUD, "sub": "eve", "iat": now, "exp": now + 300, "jti": f"j{time.monotonic_ns()}"}
     return {name: value for name, value in (good | changes).items() if value is not None}
 
@@ -45,17 +50,18 @@ def by_hmac(secret: bytes) -> Any:
 
 
 class Signer:
-    """An Ed25519 key with an id."""
+    """An Ed25519 key with an id, and the clock by which it signs."""
 
-    def __init__(self, kid: str = "one") -> None:
+    def __init__(self, kid: str = "one", *, clock: Clock = SYSTEM_CLOCK) -> None:
         self.kid = kid
+        self.clock = clock
         self.key = OKPKey.generate_key("Ed25519")
 
     def token(self, header: Mapping[str, Any] | None = None, **changes: Any) -> str:
         head = {"alg": "EdDSA", "typ": "at+jwt", "kid": self.kid, **(header or {})}
         private = self.key.private_key
         assert private is not None
-        return compact({k: v for k, v in head.items() if v is not None}, claims(**changes), private.sign)
+        return compact({k: v for k, v in head.items() if v is not None}, claims(self.clock, **changes), private.sign)
 
     @property
     def jwk(self) -> dict[str, Any]:
