@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -291,9 +292,8 @@ async def test_a_url_opens_sqlite_too(tmp_path: Path) -> None:
     database = await Database.open(f"sqlite:///{tmp_path / 'other.db'}")
     assert await database.users.add(user())
     await database.close()
-    with sqlite3.connect(tmp_path / "other.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
         assert connection.execute("SELECT folded FROM users").fetchall() == [("ana",)]
-    connection.close()
 
 
 async def test_a_write_that_fails_is_known_until_one_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +301,7 @@ async def test_a_write_that_fails_is_known_until_one_succeeds(tmp_path: Path, mo
     monkeypatch.setattr(module, "BUSY_MILLISECONDS", 20)
     database = await Database.open(tmp_path)
     assert database.failures == []
-    with sqlite3.connect(tmp_path / "sockade.db", isolation_level=None) as other:
+    with closing(sqlite3.connect(tmp_path / "sockade.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StorageError):
             await database.users.add(user())
@@ -337,7 +337,7 @@ async def test_a_write_that_is_tried_reaches_the_disk(tmp_path: Path) -> None:
 async def test_a_read_that_fails_is_known_until_one_succeeds(tmp_path: Path) -> None:
     """Case 77."""
     database = await Database.open(tmp_path)
-    with sqlite3.connect(tmp_path / "sockade.db") as other:
+    with closing(sqlite3.connect(tmp_path / "sockade.db", isolation_level=None)) as other:
         other.execute("ALTER TABLE users RENAME TO gone")
         with pytest.raises(StorageError):
             await database.users.get("ana")
