@@ -59,6 +59,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def clock() -> SteppedClock:
+    return SteppedClock()
+
+
+@pytest.fixture
+def signer(clock: SteppedClock) -> Signer:
+    """The other issuer; its tokens are as old as the test's clock says."""
+    return Signer(clock=clock)
+
+
 @pytest.mark.parametrize(
     ("corp", "said"),
     [
@@ -142,9 +153,9 @@ def test_a_keys_file_that_is_not_there_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kid", [None, "mine"])
-async def test_a_key_in_pem_has_the_id_that_is_set(folder: Path, kid: str | None) -> None:
-    clock = SteppedClock()
-    signer = Signer(clock=clock)
+async def test_a_key_in_pem_has_the_id_that_is_set(
+    folder: Path, clock: SteppedClock, signer: Signer, kid: str | None
+) -> None:
     path = private_file(folder / "keys", signer.key.as_pem(private=False))
     issuers = Issuers(settings_of(folder, jwks_url=None, keys_file=path, kid=kid), clock)
     for shown in (None, "mine", "other"):
@@ -163,15 +174,12 @@ def test_rsa_of_fewer_than_2048_bits_verifies_nothing(folder: Path) -> None:
         Issuers(settings_of(folder, jwks_url=None, keys_file=path, algorithms=("RS256",)), SteppedClock())
 
 
-async def test_roles_and_scopes_come_from_the_claims_that_are_set(folder: Path) -> None:
-    clock = SteppedClock()
-    signer = Signer(clock=clock)
+async def test_roles_and_scopes_come_from_the_claims_that_are_set(
+    folder: Path, clock: SteppedClock, signer: Signer
+) -> None:
     path = private_file(folder / "keys.json", key_set(signer))
     plain = Issuers(settings_of(folder, jwks_url=None, keys_file=path), clock)
-    mapped = Issuers(
-        settings_of(folder, jwks_url=None, keys_file=path, role_claim="r", scope_claim="scp"),
-        clock,
-    )
+    mapped = Issuers(settings_of(folder, jwks_url=None, keys_file=path, role_claim="r", scope_claim="scp"), clock)
     token = signer.token(r="admin", role="admin", scope="a b", scp=["c", 1])
     for issuers, role, scopes in ((plain, "user", {"a", "b"}), (mapped, "admin", {"c"})):
         issuer = issuers.of(Secret(token))
@@ -185,10 +193,10 @@ def test_what_names_no_issuer_is_nobodys(folder: Path, token: str) -> None:
     assert Issuers(settings_of(folder), SteppedClock()).of(Secret(token)) is None
 
 
-async def test_a_token_of_a_wrong_issuer_is_refused_by_the_one_it_is_shown_to(folder: Path) -> None:
+async def test_a_token_of_a_wrong_issuer_is_refused_by_the_one_it_is_shown_to(
+    folder: Path, clock: SteppedClock, signer: Signer
+) -> None:
     """Case 27."""
-    clock = SteppedClock()
-    signer = Signer(clock=clock)
     path = private_file(folder / "keys.json", key_set(signer))
     issuers = Issuers(settings_of(folder, jwks_url=None, keys_file=path), clock)
     issuer = issuers.of(Secret(signer.token()))
@@ -196,10 +204,8 @@ async def test_a_token_of_a_wrong_issuer_is_refused_by_the_one_it_is_shown_to(fo
     assert reason(await issuer.prove(signer.token(iss="https://other.example"))) == "token_invalid"
 
 
-async def test_an_expired_token_is_told_apart(folder: Path) -> None:
+async def test_an_expired_token_is_told_apart(folder: Path, clock: SteppedClock, signer: Signer) -> None:
     """Case 26."""
-    clock = SteppedClock()
-    signer = Signer(clock=clock)
     path = private_file(folder / "keys.json", key_set(signer))
     issuer = Issuers(settings_of(folder, jwks_url=None, keys_file=path), clock).of(Secret(token := signer.token()))
     assert issuer is not None
@@ -217,12 +223,12 @@ async def test_a_header_that_is_none_is_refused(folder: Path) -> None:
         assert reason(await issuer.prove(token)) == "token_invalid"
 
 
-async def test_a_token_ends_whatever_signature_it_is_shown_with(folder: Path) -> None:
+async def test_a_token_ends_whatever_signature_it_is_shown_with(folder: Path, clock: SteppedClock) -> None:
     key = ECKey.generate_key("P-256")
     path = private_file(folder / "keys.json", json.dumps({"keys": [key.as_dict(private=False)]}).encode())
     settings = settings_of(folder, jwks_url=None, keys_file=path)
-    async with world(folder / "data", settings) as here:
-        token = jws.serialize_compact({"alg": "ES256", "typ": "at+jwt"}, json.dumps(claims(here.clock, jti=None)), key)
+    async with world(folder / "data", settings, clock) as here:
+        token = jws.serialize_compact({"alg": "ES256", "typ": "at+jwt"}, json.dumps(claims(clock, jti=None)), key)
         signed, _, signature = token.rpartition(".")
         r, s = signature_numbers(signature)
         # Of every signature (r, s) there is (r, n - s), which whoever has the token can make.
@@ -235,14 +241,15 @@ async def test_a_token_ends_whatever_signature_it_is_shown_with(folder: Path) ->
             assert reason(await here.authority.verify(shown(text), origin=None)) == "revoked"
 
 
-async def test_a_revocation_finds_a_token_beside_another_issuers_of_the_same_id(folder: Path) -> None:
-    clock = SteppedClock()
-    corp, shop = Signer(clock=clock), Signer(clock=clock)
-    paths = [private_file(folder / f"keys{n}.json", key_set(one)) for n, one in enumerate((corp, shop))]
+async def test_a_revocation_finds_a_token_beside_another_issuers_of_the_same_id(
+    folder: Path, clock: SteppedClock, signer: Signer
+) -> None:
+    shop = Signer(clock=clock)
+    paths = [private_file(folder / f"keys{n}.json", key_set(one)) for n, one in enumerate((signer, shop))]
     other = {"issuer": "https://shop.example", "jwks_url": None, "keys_file": paths[1]}
     settings = settings_of(folder, {"shop": other}, jwks_url=None, keys_file=paths[0])
     async with world(folder / "data", settings, clock) as here:
-        tokens = corp.token(jti="1"), shop.token(jti="1", iss="https://shop.example")
+        tokens = signer.token(jti="1"), shop.token(jti="1", iss="https://shop.example")
         eve, bob = [await here.authority.verify(shown(token), origin=None) for token in tokens]
         assert isinstance(eve, Identity)
         assert isinstance(bob, Identity)
@@ -252,15 +259,13 @@ async def test_a_revocation_finds_a_token_beside_another_issuers_of_the_same_id(
 
 
 async def test_no_crowd_of_tokens_makes_another_issuers_forgotten(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, clock: SteppedClock, signer: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(revocations, "MAX_REMEMBERED", 3)
-    clock = SteppedClock()
-    corp = Signer(clock=clock)
-    path = private_file(folder / "keys.json", key_set(corp))
+    path = private_file(folder / "keys.json", key_set(signer))
     settings = settings_of(folder, jwks_url=None, keys_file=path)
     async with world(folder / "data", settings, clock) as here:
-        eve = await here.authority.verify(shown(corp.token()), origin=None)
+        eve = await here.authority.verify(shown(signer.token()), origin=None)
         assert isinstance(eve, Identity)
         for _ in range(4):
             assert isinstance(await here.authority.verify(bearer(await here.tokens()), origin=None), Identity)
@@ -269,13 +274,13 @@ async def test_no_crowd_of_tokens_makes_another_issuers_forgotten(
         assert here.ended == [{eve.session}]
 
 
-async def test_what_was_renewed_ends_with_the_token_that_renewed_it(folder: Path) -> None:
-    clock = SteppedClock()
-    corp = Signer(clock=clock)
-    path = private_file(folder / "keys.json", key_set(corp))
+async def test_what_was_renewed_ends_with_the_token_that_renewed_it(
+    folder: Path, clock: SteppedClock, signer: Signer
+) -> None:
+    path = private_file(folder / "keys.json", key_set(signer))
     settings = settings_of(folder, jwks_url=None, keys_file=path)
     async with world(folder / "data", settings, clock) as here:
-        proof = await here.authority.prove(shown(corp.token(jti="newer")), origin=None)
+        proof = await here.authority.prove(shown(signer.token(jti="newer")), origin=None)
         assert isinstance(proof, Proof)
         assert here.authority.renew(proof) is None
         await here.authority.revoke_token("newer")
